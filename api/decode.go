@@ -1,0 +1,189 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"sessiond.example/sessiond"
+)
+
+// The functions here read request bodies, strictly: what is not JSON as it
+// should be matches [sessiond.ErrMalformed], members that are unknown or of the
+// wrong type match [sessiond.ErrInvalid]. Bounds of values are the manager's.
+
+// DecodeCreate reads the body of a create.
+func DecodeCreate(body []byte) (p sessiond.CreateParams, err error) {
+	var d decoder
+	err = d.object(body, func(name string, v jsontext.Value) bool {
+		switch name {
+		case "id":
+			p.ID = sessiond.ID(d.text("/id", v))
+			d.check(p.ID != "", "/id", "must not be empty")
+		case "subject":
+			p.Subject = d.text("/subject", v)
+		case "data":
+			p.Data = v
+		case "labels":
+			p.Labels = d.labels(v)
+		case "expires_in":
+			p.ExpiresIn = d.seconds("/expires_in", v)
+		case "idle_timeout":
+			p.IdleTimeout = d.seconds("/idle_timeout", v)
+		default:
+			return false
+		}
+		return true
+	})
+	return p, err
+}
+
+// DecodeUpdate reads the body of a PUT.
+func DecodeUpdate(body []byte) (p sessiond.UpdateParams, err error) {
+	var d decoder
+	err = d.object(body, func(name string, v jsontext.Value) bool {
+		switch name {
+		case "data":
+			p.Data = v
+		case "labels":
+			p.Labels = d.labels(v)
+		case "expires_in":
+			p.ExpiresIn = d.seconds("/expires_in", v)
+		case "idle_timeout":
+			p.IdleTimeout = d.seconds("/idle_timeout", v)
+		default:
+			return false
+		}
+		return true
+	})
+	return p, err
+}
+
+// DecodeRotate reads the body of a rotate, which may be empty.
+func DecodeRotate(body []byte) (p sessiond.RotateParams, err error) {
+	if len(body) == 0 {
+		return p, nil
+	}
+	var d decoder
+	err = d.object(body, func(name string, v jsontext.Value) bool {
+		switch name {
+		case "token":
+			p.Token = sessiond.Token(d.text("/token", v))
+			d.check(p.Token != "", "/token", "must not be empty")
+		case "subject":
+			p.Subject = d.text("/subject", v)
+			d.check(p.Subject != "", "/subject", "must not be empty")
+		default:
+			return false
+		}
+		return true
+	})
+	return p, err
+}
+
+// DecodeVerify reads the body of a verify. A token of any text is well-formed.
+func DecodeVerify(body []byte) (t sessiond.Token, p sessiond.VerifyParams, err error) {
+	var d decoder
+	given := false
+	err = d.object(body, func(name string, v jsontext.Value) bool {
+		switch name {
+		case "token":
+			t, given = sessiond.Token(d.text("/token", v)), true
+		case "touch":
+			d.check(v.Kind() == 't' || v.Kind() == 'f', "/touch", "must be true or false")
+			p.NoTouch = v.Kind() == 'f'
+		default:
+			return false
+		}
+		return true
+	})
+	if err == nil && !given {
+		err = &sessiond.InvalidError{Fields: []sessiond.FieldError{{Pointer: "/token", Detail: "is required"}}}
+	}
+	return t, p, err
+}
+
+type decoder struct{ bad sessiond.InvalidError }
+
+func (d *decoder) check(ok bool, pointer, detail string) {
+	if !ok {
+		d.bad.Fields = append(d.bad.Fields, sessiond.FieldError{Pointer: pointer, Detail: detail})
+	}
+}
+
+// object calls known for every member of body; known reports whether the
+// member is one of the message's.
+func (d *decoder) object(body []byte, known func(name string, v jsontext.Value) bool) error {
+	if err := sessiond.ValidateJSON(body, sessiond.MaxNesting); err != nil {
+		return err
+	}
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
+	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
+		return fmt.Errorf("%w: the body must be a JSON object", sessiond.ErrMalformed)
+	}
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return fmt.Errorf("%w: member name", sessiond.ErrMalformed)
+		}
+		text := name.String()
+		value, err := dec.ReadValue()
+		if err != nil {
+			return fmt.Errorf("%w: member value", sessiond.ErrMalformed)
+		}
+		if !known(text, value.Clone()) {
+			d.check(false, pointer(text), "unknown member")
+		}
+	}
+	if len(d.bad.Fields) > 0 {
+		return &d.bad
+	}
+	return nil
+}
+
+func (d *decoder) text(pointer string, v jsontext.Value) string {
+	if v.Kind() != '"' {
+		d.check(false, pointer, "must be a string")
+		return ""
+	}
+	b, err := jsontext.AppendUnquote(nil, v)
+	d.check(err == nil, pointer, "must be a string")
+	return string(b)
+}
+
+func (d *decoder) seconds(pointer string, v jsontext.Value) *time.Duration {
+	n, ok := sessiond.ParseSeconds(v)
+	d.check(ok, pointer, "must be a whole number of seconds")
+	if !ok {
+		return nil
+	}
+	return &n
+}
+
+func (d *decoder) labels(v jsontext.Value) map[string]string {
+	labels := map[string]string{}
+	if v.Kind() != '{' {
+		d.check(false, "/labels", "must be an object of strings")
+		return nil
+	}
+	var inner decoder
+	err := inner.object(v, func(name string, v jsontext.Value) bool {
+		labels[name] = inner.text("/labels"+pointer(name), v)
+		return true
+	})
+	d.bad.Fields = append(d.bad.Fields, inner.bad.Fields...)
+	d.check(err == nil || len(inner.bad.Fields) > 0, "/labels", "must be an object of strings")
+	return labels
+}
+
+// pointer is the RFC 6901 pointer to a member of the root. Names that are not
+// fit to be shown are left out.
+func pointer(name string) string {
+	if len(name) > 64 || !sessiond.ValidText(name) {
+		return ""
+	}
+	return "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+}

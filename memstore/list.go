@@ -1,0 +1,120 @@
+package memstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/btree"
+
+	"sessiond.example/sessiond"
+)
+
+// List implements [sessiond.Store]. Live and ended records are two runs in the
+// same order, which it merges.
+func (s *Store) List(ctx context.Context, q sessiond.Query) (sessiond.Page, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return sessiond.Page{}, err
+	}
+	defer s.mu.Unlock()
+	subject := anySubject
+	if q.Filter.Subject != "" {
+		subject = q.Filter.Subject
+	}
+	start := place{q.Tenant, subject, q.Start()}
+	places := candidates(s.live, start)
+	if !q.Filter.LiveOnly() {
+		places = merge(places, candidates(s.ended, start))
+	}
+	page := sessiond.Page{Now: now}
+	for i, p := range places {
+		if q.Done(p.cursor) {
+			break
+		}
+		if len(page.Records) == q.Limit || i == sessiond.MaxScan {
+			last := places[i-1].cursor
+			page.Next = &last
+			break
+		}
+		r := s.records[sessiond.Key{Tenant: q.Tenant, ID: p.cursor.ID}].At(now)
+		if q.Filter.Match(r) {
+			page.Records = append(page.Records, r)
+		}
+	}
+	return page, nil
+}
+
+// candidates are the places of start's subject after it, as many as a page may
+// look at and one more.
+func candidates(index *btree.BTreeG[place], start place) []place {
+	var places []place
+	index.AscendGreaterOrEqual(start, func(p place) bool {
+		if p.tenant != start.tenant || p.subject != start.subject {
+			return false
+		}
+		if start.cursor.Before(p.cursor) {
+			places = append(places, p)
+		}
+		return len(places) <= sessiond.MaxScan
+	})
+	return places
+}
+
+func merge(a, b []place) []place {
+	out := make([]place, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0].cursor.Before(b[0].cursor) {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
+}
+
+// Sweep implements [sessiond.Store].
+func (s *Store) Sweep(ctx context.Context, p sessiond.SweepParams) (sessiond.SweepResult, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return sessiond.SweepResult{}, err
+	}
+	defer s.mu.Unlock()
+	var res sessiond.SweepResult
+	for _, d := range s.dueBy(false, now, p.Limit) {
+		r := *s.records[d.key]
+		r.Expire()
+		s.put(s.records[d.key], &r)
+		s.log.append(now, r.EndEvent(""))
+		if r.EndReason == sessiond.EndIdle {
+			res.Idle++
+		} else {
+			res.Absolute++
+		}
+	}
+	for _, d := range s.dueBy(true, now.Add(-p.Retention), p.Limit) {
+		s.put(s.records[d.key], nil)
+		res.Removed++
+	}
+	res.Trimmed = s.log.trim(now.Add(-p.EventRetention), p.MaxEvents)
+
+	const countTo = 10_000
+	left := s.dueBy(false, now, countTo)
+	if res.Backlog = len(left); res.Backlog > 0 {
+		res.Lag = now.Sub(left[0].at)
+	}
+	res.More = res.Backlog > 0 || len(s.dueBy(true, now.Add(-p.Retention), 1)) > 0
+	return res, nil
+}
+
+// dueBy are the first n places of the sweeper's index up to a time.
+func (s *Store) dueBy(ended bool, until time.Time, n int) []dueAt {
+	var found []dueAt
+	s.due.AscendGreaterOrEqual(dueAt{ended: ended}, func(d dueAt) bool {
+		if d.ended != ended || d.at.After(until) || len(found) == n {
+			return false
+		}
+		found = append(found, d)
+		return true
+	})
+	return found
+}

@@ -1,0 +1,197 @@
+package sessiond
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// RevokeParams say why and how a session is ended.
+type RevokeParams struct {
+	Reason EndReason // EndRevoked, EndLogout or EndSecurity. Default EndRevoked
+	Note   string    // the caller's text, kept with the record; see ValidText
+	Erase  bool      // remove the record at once instead of after the retention. Default false
+
+	IfMatch []ETag // fails with ErrVersion unless one matches a live session. Default: unconditional
+
+	token *TokenHash // must be accepted by the session
+}
+
+func (p *RevokeParams) validate() error {
+	var v validator
+	if p.Reason == "" {
+		p.Reason = EndRevoked
+	}
+	v.check(p.Reason == EndRevoked || p.Reason == EndLogout || p.Reason == EndSecurity, "/reason",
+		"must be revoked, logout or security")
+	v.check(ValidText(p.Note), "/note", textRule)
+	return v.err()
+}
+
+// Revoke ends a session. It is idempotent: for a session that has ended it
+// does nothing, except that Erase removes the record, and IfMatch is ignored.
+//
+// It returns [ErrInvalid], [ErrNotFound] or [ErrVersion].
+func (m *Manager) Revoke(ctx context.Context, id ID, p RevokeParams) error {
+	if err := p.validate(); err != nil {
+		return err
+	}
+	if p.Erase {
+		return m.erase(ctx, id, p)
+	}
+	_, err := m.store.Update(ctx, m.key(id), func(now time.Time, r *Record) (Change, error) {
+		if p.token != nil {
+			switch r.check(*p.token, now) {
+			case tokenWrong:
+				return Change{}, ErrToken
+			case tokenSuperseded:
+				return Change{}, errSuperseded
+			}
+		}
+		if !r.matches(p.IfMatch) {
+			return Change{}, ErrVersion
+		}
+		return m.end(ctx, r, now, p.Reason, p.Note), nil
+	})
+	if errors.Is(err, ErrEnded) {
+		return nil
+	}
+	return err
+}
+
+// end ends r on behalf of the manager's actor.
+func (m *Manager) end(ctx context.Context, r *Record, now time.Time, reason EndReason, note string) Change {
+	r.End(now, reason, note, Actor{Sub: m.actor.Sub, Client: m.actor.Client})
+	e := r.EndEvent(RequestID(ctx))
+	return Change{Event: &e}
+}
+
+func (m *Manager) erase(ctx context.Context, id ID, p RevokeParams) error {
+	return m.store.Erase(ctx, m.key(id), func(now time.Time, r *Record) ([]Event, error) {
+		c := *r
+		var events []Event
+		if c.EndedAt.IsZero() {
+			if !c.matches(p.IfMatch) {
+				return nil, ErrVersion
+			}
+			events = append(events, *m.end(ctx, &c, now, p.Reason, p.Note).Event)
+		}
+		c.Version++
+		c.UpdatedAt = now
+		e := c.Event(EventErased, m.actor, RequestID(ctx))
+		e.Note = p.Note
+		return append(events, e), nil
+	})
+}
+
+// RevokeMatchingParams select sessions and say why they end.
+type RevokeMatchingParams struct {
+	Filter Filter    // must not be the zero Filter
+	Except ID        // this session is spared. Default: none
+	Reason EndReason // EndRevoked, EndLogout or EndSecurity. Default EndRevoked
+	Note   string    // the caller's text; see ValidText
+	DryRun bool      // count only. Default false
+}
+
+// MaxRevoke is the largest number of sessions that one RevokeMatching ends.
+const MaxRevoke = 10_000
+
+// RevokeMatching ends the live sessions that a filter selects, at most
+// [MaxRevoke] of them, and returns how many. With complete true, every selected
+// session that was created before the call began has ended when it returns;
+// otherwise there are more, and the call may be repeated.
+//
+// It returns [ErrInvalid]. After another error some of the sessions may have
+// ended; n tells how many have for certain.
+func (m *Manager) RevokeMatching(ctx context.Context, p RevokeMatchingParams) (n int, complete bool, err error) {
+	rp := RevokeParams{Reason: p.Reason, Note: p.Note}
+	if err := rp.validate(); err != nil {
+		return 0, false, err
+	}
+	if p.Filter.IsZero() {
+		return 0, false, invalid("", "a bulk revoke needs a filter")
+	}
+	if err := p.Filter.validate(); err != nil {
+		return 0, false, err
+	}
+	q := Query{Tenant: m.tenant, Filter: p.Filter, Limit: 1000}
+	q.Filter.ActiveOnly = true
+	for {
+		page, err := m.store.List(ctx, q)
+		if err != nil {
+			return n, false, err
+		}
+		var ids []ID
+		for _, r := range page.Records {
+			if r.ID != p.Except {
+				ids = append(ids, r.ID)
+			}
+		}
+		more := page.Next != nil
+		if room := MaxRevoke - n; len(ids) > room {
+			ids, more = ids[:room], true
+		}
+		if !p.DryRun {
+			revoked, err := m.revokeAll(ctx, ids, &q.Filter, rp)
+			n += revoked
+			if err != nil {
+				return n, false, err
+			}
+		} else {
+			n += len(ids)
+		}
+		if !more {
+			return n, true, nil
+		}
+		if n >= MaxRevoke {
+			return n, false, nil
+		}
+		q.After = page.Next
+	}
+}
+
+var errNoLongerMatches = errors.New("no longer matches the filter")
+
+// revokeAll revokes sessions side by side, so that stores can commit them together.
+func (m *Manager) revokeAll(ctx context.Context, ids []ID, f *Filter, p RevokeParams) (n int, first error) {
+	const workers = 32
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		next = make(chan ID)
+	)
+	for range min(workers, len(ids)) {
+		wg.Go(func() {
+			for id := range next {
+				_, err := m.store.Update(ctx, m.key(id), func(now time.Time, r *Record) (Change, error) {
+					if !f.Match(r) {
+						return Change{}, errNoLongerMatches
+					}
+					return m.end(ctx, r, now, p.Reason, p.Note), nil
+				})
+				mu.Lock()
+				switch {
+				case err == nil:
+					n++
+				case errors.Is(err, ErrEnded), errors.Is(err, ErrNotFound), errors.Is(err, errNoLongerMatches):
+				case first == nil:
+					first = err
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, id := range ids {
+		mu.Lock()
+		failed := first != nil
+		mu.Unlock()
+		if failed {
+			break
+		}
+		next <- id
+	}
+	close(next)
+	wg.Wait()
+	return n, first
+}

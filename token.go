@@ -1,0 +1,132 @@
+package sessiond
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"log/slog"
+	"strings"
+)
+
+// A Token is the bearer secret of a session: whoever holds it may continue the
+// session. It is returned once, by [Manager.Create] and [Manager.Rotate], and
+// stores keep only its hash.
+//
+// Printing, logging or marshalling a Token gives a fixed redaction; convert it
+// with string(t) to hand it to the client it is for.
+type Token string
+
+// TokenPrefix begins every token, so that people and secret scanners know one.
+const TokenPrefix = "sst_"
+
+// MaxTokenLength is the largest length of a token, in bytes.
+const MaxTokenLength = 400
+
+// A TokenHash is the SHA-256 of a token, the only form in which a store holds it.
+type TokenHash [sha256.Size]byte
+
+const redactedToken = TokenPrefix + "[redacted]"
+
+// String is a fixed text that reveals nothing.
+func (t Token) String() string { return redactedToken }
+
+// GoString is a fixed text that reveals nothing.
+func (t Token) GoString() string { return redactedToken }
+
+// LogValue is a fixed text that reveals nothing.
+func (t Token) LogValue() slog.Value { return slog.StringValue(redactedToken) }
+
+// MarshalText is a fixed text that reveals nothing.
+func (t Token) MarshalText() ([]byte, error) { return []byte(redactedToken), nil }
+
+// Hash is what stores keep in place of the token.
+func (t Token) Hash() TokenHash { return sha256.Sum256([]byte(t)) }
+
+// matches compares in constant time.
+func (h TokenHash) matches(o TokenHash) bool { return subtle.ConstantTimeCompare(h[:], o[:]) == 1 }
+
+// The bytes under the base64url of a token: version, tenant (length first), ID
+// (as 16 bytes when it is a canonical UUID, else length first), secret, CRC-32
+// of all before. The checksum keeps garbage away from the store; it protects
+// nothing.
+const (
+	tokenVersionText = 1 // ID as text
+	tokenVersionUUID = 2 // ID as the 16 bytes of a UUID
+	tokenSecretSize  = 32
+)
+
+var errToken = errors.New("not a token")
+
+func newToken(k Key) Token {
+	b := make([]byte, 0, 160)
+	if u, ok := uuidBytes(string(k.ID)); ok {
+		b = appendParts(append(b, tokenVersionUUID), k.Tenant)
+		b = append(b, u[:]...)
+	} else {
+		b = appendParts(append(b, tokenVersionText), k.Tenant, string(k.ID))
+	}
+	var secret [tokenSecretSize]byte
+	rand.Read(secret[:])
+	b = append(b, secret[:]...)
+	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+	return Token(TokenPrefix + base64.RawURLEncoding.EncodeToString(b))
+}
+
+// key is the session that t claims to belong to. Only one text is accepted for
+// each token: other spellings of the same bytes are refused.
+func (t Token) key() (Key, error) {
+	body, ok := strings.CutPrefix(string(t), TokenPrefix)
+	if !ok || len(t) > MaxTokenLength || strings.ContainsAny(body, "\r\n") {
+		return Key{}, errToken
+	}
+	var buf [(MaxTokenLength*3 + 3) / 4]byte
+	n, err := base64.RawURLEncoding.Strict().Decode(buf[:], []byte(body))
+	if err != nil || n < 1+tokenSecretSize+4 {
+		return Key{}, errToken
+	}
+	b, sum := buf[:n-4], buf[n-4:n]
+	if crc32.ChecksumIEEE(b) != binary.BigEndian.Uint32(sum) {
+		return Key{}, errToken
+	}
+	version, rest := b[0], b[1:len(b)-tokenSecretSize]
+	tenant, rest, ok := cutPart(rest)
+	if !ok {
+		return Key{}, errToken
+	}
+	var id string
+	switch version {
+	case tokenVersionText:
+		id, rest, ok = cutPart(rest)
+		if _, isUUID := uuidBytes(id); !ok || isUUID || len(rest) != 0 {
+			return Key{}, errToken
+		}
+	case tokenVersionUUID:
+		if len(rest) != 16 {
+			return Key{}, errToken
+		}
+		var text [36]byte
+		encodeUUID(&text, [16]byte(rest))
+		id = string(text[:])
+	default:
+		return Key{}, errToken
+	}
+	if !validTenant(tenant) || !validID(id) {
+		return Key{}, errToken
+	}
+	return Key{Tenant: tenant, ID: ID(id)}, nil
+}
+
+// cutPart undoes one step of appendParts, for parts shorter than 128 bytes or
+// of exactly 128.
+func cutPart(b []byte) (part string, rest []byte, ok bool) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 || size > 1 && b[size-1] == 0 || n > uint64(len(b)-size) {
+		return "", nil, false
+	}
+	b = b[size:]
+	return string(b[:n]), b[n:], true
+}

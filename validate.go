@@ -1,0 +1,122 @@
+package sessiond
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Bounds of what callers may put into a session.
+const (
+	MaxText      = 256 // bytes of a subject, a label value or a note
+	MaxLabels    = 16  // labels of a session
+	MaxLabelKey  = 63  // bytes of a label key
+	MaxTenant    = 63  // bytes of a tenant's name
+	MaxIdemKey   = 128 // characters of CreateParams.IdempotencyKey
+	textRule     = "must be at most 256 bytes of UTF-8 without control or bidirectional characters"
+	labelKeyRule = "keys must have 1 to 63 characters of [a-z0-9._-] and begin with a letter or digit"
+)
+
+// ValidTenant reports whether name can be that of a tenant: 1 to 63 characters
+// of [a-z0-9-], beginning with a letter or digit.
+func ValidTenant(name string) bool { return validTenant(name) }
+
+func validTenant(s string) bool {
+	if len(s) == 0 || len(s) > MaxTenant || s[0] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidText reports whether s can be a subject, a label's value or a note: at
+// most [MaxText] bytes of UTF-8 without control and bidirectional characters.
+func ValidText(s string) bool {
+	if len(s) > MaxText || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return false
+		}
+	}
+	return true
+}
+
+func validLabelKey(s string) bool {
+	if len(s) == 0 || len(s) > MaxLabelKey {
+		return false
+	}
+	for i := range len(s) {
+		lower := s[i] >= 'a' && s[i] <= 'z' || s[i] >= '0' && s[i] <= '9'
+		if !lower && (i == 0 || !strings.ContainsRune("._-", rune(s[i]))) {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidLabelKey reports whether s can be the key of a label.
+func ValidLabelKey(s string) bool { return validLabelKey(s) }
+
+// A validator collects what is wrong with an input.
+type validator struct{ fields []FieldError }
+
+func (v *validator) check(ok bool, pointer, detail string) {
+	if !ok {
+		v.fields = append(v.fields, FieldError{pointer, detail})
+	}
+}
+
+func (v *validator) err() error {
+	if len(v.fields) == 0 {
+		return nil
+	}
+	return &InvalidError{Fields: v.fields}
+}
+
+func (v *validator) labels(labels map[string]string) {
+	v.check(len(labels) <= MaxLabels, "/labels", "must be at most 16 labels")
+	keys, values := true, true
+	for k, val := range labels {
+		keys = keys && validLabelKey(k)
+		values = values && ValidText(val)
+	}
+	v.check(keys, "/labels", labelKeyRule)
+	v.check(values, "/labels", "each value "+textRule)
+}
+
+func (v *validator) expiresIn(d time.Duration, p *Policy) {
+	v.check(d >= time.Second && d <= p.MaxLifetime && d%time.Second == 0, "/expires_in",
+		fmt.Sprintf("must be a whole number of seconds from 1 to %d", p.MaxLifetime/time.Second))
+}
+
+func (v *validator) idleTimeout(d time.Duration, p *Policy) {
+	least, most := time.Duration(0), longest*time.Second
+	if p.MaxIdleTimeout > 0 {
+		least, most = time.Second, p.MaxIdleTimeout
+	}
+	v.check(d >= least && d <= most && d%time.Second == 0, "/idle_timeout",
+		fmt.Sprintf("must be a whole number of seconds from %d to %d", least/time.Second, most/time.Second))
+}
+
+// data checks a JSON object from the caller and returns it without white space.
+func (v *validator) data(data jsontext.Value, p *Policy) jsontext.Value {
+	if ValidateJSON(data, maxDataNesting) != nil || data.Kind() != '{' {
+		v.check(false, "/data", "must be a JSON object, without duplicate members and not nested too deep")
+		return nil
+	}
+	data = data.Clone()
+	// Compact fails only on input that ValidateJSON has refused.
+	v.check(data.Compact() == nil, "/data", "must be valid JSON")
+	v.check(len(data) <= p.MaxData, "/data", fmt.Sprintf("must be at most %d bytes of compact JSON", p.MaxData))
+	return data
+}
