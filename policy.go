@@ -27,7 +27,7 @@ type Policy struct {
 	EvictOldest     bool          // over MaxPerSubject, end the oldest instead of refusing the new one. Default false
 	MaxData         int           // bytes of Session.Data as compact JSON, 2 to 1 MiB. Default 32 KiB
 	EventRetention  time.Duration // how long events stay, at least 1s. Default 1h
-	MaxEvents       int64         // how many events stay, at least 1,000. Default 1,000,000
+	MaxEvents       int64         // how many events stay, at least 1. Default 1,000,000
 }
 
 // DefaultPolicy returns the policy made of the defaults that [Policy] names.
@@ -47,7 +47,7 @@ func DefaultPolicy() Policy {
 
 // longest bounds every duration of a session, so that no deadline leaves the
 // years that RFC 3339 can write and no arithmetic wraps.
-const longest = 1<<31 - 1 // seconds, 68 years
+const longest = 876_000 * 3600 // seconds, 100 years
 
 // Validate reports everything that is wrong with p.
 func (p *Policy) Validate() error {
@@ -73,7 +73,7 @@ func (p *Policy) Validate() error {
 	check(p.MaxPerSubject >= 0, "MaxPerSubject must not be negative")
 	check(p.MaxData >= 2 && p.MaxData <= 1<<20, "MaxData must be 2 bytes to 1 MiB")
 	check(p.EventRetention >= time.Second && p.EventRetention <= most, "EventRetention must be 1s to %v", most)
-	check(p.MaxEvents >= 1000, "MaxEvents must be at least 1000")
+	check(p.MaxEvents >= 1, "MaxEvents must be at least 1")
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}

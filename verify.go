@@ -60,16 +60,15 @@ func (m *Manager) Verify(ctx context.Context, t Token, p VerifyParams) (Verifica
 	return Verification{Active: true, Session: s}, nil
 }
 
-// RevokeToken ends the session that t belongs to, as its holder asks at
-// sign-out (RFC 7009). A token that Verify calls inactive is no error.
-func (m *Manager) RevokeToken(ctx context.Context, t Token, p RevokeParams) error {
+// RevokeToken ends the session that t belongs to with EndLogout, as its holder
+// asks at sign-out (RFC 7009). A token that Verify calls inactive is no error.
+func (m *Manager) RevokeToken(ctx context.Context, t Token) error {
 	k, err := t.key()
 	if err != nil || k.Tenant != m.tenant {
 		return nil
 	}
 	hash := t.Hash()
-	p.token = &hash
-	switch err := m.Revoke(ctx, k.ID, p); {
+	switch err := m.Revoke(ctx, k.ID, RevokeParams{Reason: EndLogout, token: &hash}); {
 	case errors.Is(err, ErrNotFound):
 		return nil
 	case errors.Is(err, errSuperseded):

@@ -41,10 +41,10 @@ type CreateRequest struct {
 
 // UpdateRequest is the body of a PUT. What is absent stays.
 type UpdateRequest struct {
-	Data        jsontext.Value    `json:"data,omitzero"`
-	Labels      map[string]string `json:"labels,omitzero"`
-	ExpiresIn   *int64            `json:"expires_in,omitzero"`
-	IdleTimeout *int64            `json:"idle_timeout,omitzero"`
+	Data        jsontext.Value     `json:"data,omitzero"`
+	Labels      *map[string]string `json:"labels,omitzero"` // a pointer, since an empty map is not an absent one
+	ExpiresIn   *int64             `json:"expires_in,omitzero"`
+	IdleTimeout *int64             `json:"idle_timeout,omitzero"`
 }
 
 // RotateRequest is the body of a rotate, all of it optional.
