@@ -1,0 +1,4 @@
+package keyset
+
+// Parse is the loader without the file, for fuzzing.
+var Parse = parse
