@@ -1,0 +1,59 @@
+# sessiond: "make help" lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+FUZZTIME ?= 10s
+BENCH ?= .
+CYCLES ?= 20
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/sessiond
+	$(GO) build -trimpath -o bin/sessiond ./cmd/sessiond
+
+.PHONY: test
+test: ## run all tests
+	$(GO) test ./...
+
+.PHONY: race
+race: ## run all tests under the race detector
+	$(GO) test -race ./...
+
+.PHONY: lint
+lint: ## gofmt, vet and staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: tidy-check
+tidy-check: ## check that go.mod and go.sum are what the code needs
+	$(GO) mod tidy -diff
+
+.PHONY: bench
+bench: ## measure the server against a bare handler, and print the goals table
+	$(GO) run ./internal/loadgen
+
+.PHONY: bench-once
+bench-once: ## run every benchmark once, so that they keep compiling
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+.PHONY: crash
+crash: ## kill -9 a loaded server CYCLES times (20) and check every acknowledged write
+	$(GO) test -count 1 -run TestCrash ./cmd/sessiond -crash.cycles $(CYCLES) -v
+
+.PHONY: check
+check: lint tidy-check race bench-once ## everything that CI runs
+	./.ci/readme

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sessiond.example/sessiond/auth"
+	"sessiond.example/sessiond/cmd/sessiond/internal/config"
+	"sessiond.example/sessiond/internal/devidp"
+	"sessiond.example/sessiond/keyset"
+)
+
+// Names under the directory of sessiond dev.
+const (
+	devDir        = ".sessiond" // default of the directory itself
+	devStoreDir   = "store"
+	devKeysetFile = "keyset.json"
+	devIssuerDir  = "issuer"   // the issuer's signing key and client
+	devIssuerFile = "dev.json" // what sessiond token has to know
+	devAudience   = "sessiond"
+	devGateway    = "web"
+)
+
+// devIssuer is the content of devIssuerFile.
+type devIssuer struct {
+	Issuer   string `json:"issuer"`
+	Audience string `json:"audience"`
+}
+
+func (p *program) devCommand() *cobra.Command {
+	cfg := config.Default()
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine, to try it",
+		Long: "Run sessiond with an embedded store and a local OIDC issuer, both kept under one directory, and print a\n" +
+			"curl line to begin with. Not for production: whoever can read the directory can make tokens.\n\n" +
+			"The issuer is on the operators' address, with discovery, key set and the client credentials grant.",
+		Example: "  sessiond dev\n  sessiond dev --listen 127.0.0.1:8081 --ops-listen 127.0.0.1:9091 --data /tmp/sessiond",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := cmd.Flags().GetString("data")
+			if err != nil {
+				return err
+			}
+			return p.dev(cmd.Context(), &cfg, dir)
+		},
+	}
+	cmd.Flags().StringVar(&cfg.Listen, "listen", cfg.Listen, "loopback `address` of the API")
+	cmd.Flags().StringVar(&cfg.OpsListen, "ops-listen", cfg.OpsListen, "loopback `address` of health, metrics and the issuer")
+	cmd.Flags().String("data", devDir, "`directory` that everything is kept under")
+	return cmd
+}
+
+func (p *program) dev(ctx context.Context, cfg *config.Config, dir string) (err error) {
+	for flag, address := range map[string]string{"--listen": cfg.Listen, "--ops-listen": cfg.OpsListen} {
+		if !loopback(address) {
+			return usagef("%s %s: dev only listens on loopback, such as 127.0.0.1:8080; use \"sessiond serve\" for more",
+				flag, address)
+		}
+	}
+	log, err := newLog(p.stderr, cfg.Log.Level)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // the issuer's library tells it of its routes
+	listeners, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
+
+	issuer := devIssuer{Issuer: "http://" + listeners.ops.Addr().String(), Audience: devAudience}
+	provider, err := p.prepareDev(cfg, dir, issuer)
+	if err != nil {
+		return err
+	}
+	s, err := newService(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	s.issuer = provider
+	return s.run(ctx, listeners, func() error {
+		if err := waitUntil(ctx, s.verifier.Ready); err != nil {
+			return err
+		}
+		return p.greet(provider, dir, issuer, "http://"+listeners.api.Addr().String())
+	})
+}
+
+// prepareDev makes what is missing under dir and completes cfg.
+func (p *program) prepareDev(cfg *config.Config, dir string, issuer devIssuer) (*devidp.Provider, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	provider, err := openDevIssuer(dir, issuer)
+	if err != nil {
+		return nil, err
+	}
+	content, err := json.Marshal(issuer)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, devIssuerFile), content, 0o600); err != nil {
+		return nil, err
+	}
+	cfg.Encryption.KeysetFile = filepath.Join(dir, devKeysetFile)
+	keys, err := keyset.Create()
+	if err != nil {
+		return nil, err
+	}
+	if err := keys.WriteFile(cfg.Encryption.KeysetFile); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	cfg.Store.URL = "pebble://" + filepath.Join(dir, devStoreDir)
+	cfg.Auth.Issuers = []config.Issuer{{
+		Issuer: issuer.Issuer, Audience: issuer.Audience, TenantClaim: "tenant",
+	}}
+	gateway := config.DefaultGateway()
+	gateway.CookieName = "session" // browsers take a __Host- cookie only over https
+	cfg.Gateways = map[string]config.Gateway{devGateway: gateway}
+	return provider, cfg.Validate()
+}
+
+func openDevIssuer(dir string, issuer devIssuer) (*devidp.Provider, error) {
+	state, err := devidp.LoadOrCreateState(filepath.Join(dir, devIssuerDir))
+	if err != nil {
+		return nil, err
+	}
+	return devidp.New(devidp.Config{
+		Issuer: issuer.Issuer, Audience: issuer.Audience,
+		ClientID: state.ClientID, ClientSecret: state.ClientSecret, SigningKey: state.SigningKey,
+		Permissions: permissionNames(), Tenant: "default",
+	})
+}
+
+// permissionNames are all permissions there are.
+func permissionNames() []string { return (auth.AnyTenant<<1 - 1).List() }
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func waitUntil(ctx context.Context, ok func() bool) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return nil // asked to stop, which is no failure
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// greet prints what a newcomer needs.
+func (p *program) greet(provider *devidp.Provider, dir string, issuer devIssuer, apiURL string) error {
+	token, err := provider.Mint(devidp.MintParams{Subject: "dev", Tenant: "default", TTL: 24 * time.Hour})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, `sessiond dev is ready; everything is kept under %s
+
+  API       %s
+  operators %s/metrics  /readyz  /openapi.json
+  issuer    %s  (client and secret: %s)
+
+Create a session:
+
+curl -sS %s/sessions/ -H 'Content-Type: application/json' -d '{"subject":"alice","data":{"cart":["apple"]}}' -H 'Authorization: Bearer %s'
+
+`, dir, apiURL, issuer.Issuer, issuer.Issuer, filepath.Join(dir, devIssuerDir, "issuer.json"), apiURL, token)
+	return err
+}

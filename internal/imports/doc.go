@@ -1,0 +1,2 @@
+// Package imports holds the test of which package may import which.
+package imports
