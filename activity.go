@@ -73,17 +73,18 @@ func (c *core) recordTouches(ctx context.Context) {
 	var wg sync.WaitGroup
 	for range touchWorkers {
 		wg.Go(func() {
-			for {
-				select {
-				case t := <-c.touches.ch:
-					c.recordTouch(ctxWrite, t)
-					continue
-				default:
-				}
+			for ctx.Err() == nil {
 				select {
 				case t := <-c.touches.ch:
 					c.recordTouch(ctxWrite, t)
 				case <-ctx.Done():
+				}
+			}
+			for {
+				select {
+				case t := <-c.touches.ch:
+					c.recordTouch(ctxWrite, t)
+				default:
 					return
 				}
 			}

@@ -98,7 +98,7 @@ func (m *Manager) creation(ctx context.Context, p *CreateParams) (Creation, json
 		Labels:      maps.Clone(p.Labels),
 		IdleTimeout: idle,
 		Version:     1,
-		CreatedBy:   Actor{Sub: m.actor.Sub, Client: m.actor.Client},
+		CreatedBy:   m.by(),
 	}
 	if p.IdempotencyKey != "" {
 		r.CreateHash = m.createHash(p, data, lifetime, idle)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -24,7 +25,7 @@ type ListParams struct {
 	Filter      Filter
 	Limit       int    // 1 to MaxLimit, or to MaxLimitData with IncludeData. Default DefaultLimit
 	Cursor      string // SessionPage.NextCursor of the page before. Default: the first page
-	IncludeData bool   // decrypt and return Session.Data. Default false
+	IncludeData bool   // decrypt and return Session.Data, where it can be. Default false
 }
 
 // A SessionPage is one page of sessions, newest first by creation.
@@ -70,7 +71,12 @@ func (m *Manager) List(ctx context.Context, p ListParams) (*SessionPage, error) 
 	}
 	out := &SessionPage{Sessions: make([]*Session, len(page.Records))}
 	for i, r := range page.Records {
-		s, err := m.session(Result{Record: r, Now: page.Now}, p.IncludeData && !m.withoutData)
+		res := Result{Record: r, Now: page.Now}
+		s, err := m.session(res, p.IncludeData && !m.withoutData)
+		if errors.Is(err, ErrSealed) {
+			// One session that can't be read must not hide the others.
+			s, err = m.session(res, false)
+		}
 		if err != nil {
 			return nil, err
 		}

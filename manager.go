@@ -97,13 +97,16 @@ func (m *Manager) As(tenant string, actor Actor) *Manager {
 	return &h
 }
 
-// WithoutData is a handle whose results leave Session.Data out. It never
-// decrypts, unless a merge patch needs it.
+// WithoutData is a handle whose results leave Session.Data out. It decrypts
+// only where new data has to be merged or compared with the old.
 func (m *Manager) WithoutData() *Manager {
 	h := *m
 	h.withoutData = true
 	return &h
 }
+
+// by is the actor as records and events name it.
+func (m *Manager) by() Actor { return Actor{Sub: m.actor.Sub, Client: m.actor.Client} }
 
 // Tenant is the tenant that m acts in.
 func (m *Manager) Tenant() string { return m.tenant }
@@ -189,6 +192,17 @@ func (m *Manager) open(r *Record) ([]byte, error) {
 	return data, nil
 }
 
+// readable fails when the view of r could not show its data. Writes ask before
+// they commit, so that none takes effect and is then reported as a failure: a
+// rotate would lose the new token that way.
+func (m *Manager) readable(r *Record) error {
+	if m.withoutData {
+		return nil
+	}
+	_, err := m.open(r)
+	return err
+}
+
 // seal encrypts data into r.
 func (m *Manager) seal(r *Record, data []byte) error {
 	if string(data) == emptyData {
@@ -214,7 +228,7 @@ func associatedData(k Key) []byte {
 func (m *Manager) limit(ctx context.Context) SubjectLimit {
 	return SubjectLimit{
 		Max: m.policy.MaxPerSubject, Evict: m.policy.EvictOldest,
-		By: m.actor, RequestID: RequestID(ctx),
+		By: m.by(), RequestID: RequestID(ctx),
 	}
 }
 

@@ -62,7 +62,7 @@ func (m *Manager) Revoke(ctx context.Context, id ID, p RevokeParams) error {
 
 // end ends r on behalf of the manager's actor.
 func (m *Manager) end(ctx context.Context, r *Record, now time.Time, reason EndReason, note string) Change {
-	r.End(now, reason, note, Actor{Sub: m.actor.Sub, Client: m.actor.Client})
+	r.End(now, reason, note, m.by())
 	e := r.EndEvent(RequestID(ctx))
 	return Change{Event: &e}
 }
@@ -79,7 +79,7 @@ func (m *Manager) erase(ctx context.Context, id ID, p RevokeParams) error {
 		}
 		c.Version++
 		c.UpdatedAt = now
-		e := c.Event(EventErased, m.actor, RequestID(ctx))
+		e := c.Event(EventErased, m.by(), RequestID(ctx))
 		e.Note = p.Note
 		return append(events, e), nil
 	})

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"strings"
@@ -34,8 +35,11 @@ const redactedToken = TokenPrefix + "[redacted]"
 // String is a fixed text that reveals nothing.
 func (t Token) String() string { return redactedToken }
 
-// GoString is a fixed text that reveals nothing.
-func (t Token) GoString() string { return redactedToken }
+// Format writes the fixed text for every verb: package fmt shows the operand of
+// a verb that does not fit, such as %d, without asking String.
+func (t Token) Format(f fmt.State, verb rune) {
+	fmt.Fprintf(f, fmt.FormatString(f, verb), redactedToken)
+}
 
 // LogValue is a fixed text that reveals nothing.
 func (t Token) LogValue() slog.Value { return slog.StringValue(redactedToken) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strconv"
 	"time"
@@ -27,7 +28,8 @@ type UpdateParams struct {
 // Update replaces the given parts of a session, atomically. An update that
 // changes nothing leaves the version as it is.
 //
-// It returns [ErrInvalid], [ErrNotFound], an [*EndedError] or [ErrVersion].
+// It returns [ErrInvalid], [ErrNotFound], an [*EndedError], [ErrVersion], or
+// [ErrSealed], before anything is written, when the result could not show data.
 func (m *Manager) Update(ctx context.Context, id ID, p UpdateParams) (*Session, error) {
 	var v validator
 	c := changes{labels: p.Labels, expiresIn: p.ExpiresIn, idleTimeout: p.IdleTimeout}
@@ -53,7 +55,7 @@ type PatchParams struct {
 
 // Patch merges a patch into a session, atomically: two parallel patches of
 // different keys both survive. Otherwise it is like [Manager.Update]; a patch
-// that is not valid JSON is [ErrMalformed].
+// that is not a JSON object is [ErrMalformed].
 func (m *Manager) Patch(ctx context.Context, id ID, p PatchParams) (*Session, error) {
 	patch, err := m.parsePatch(p.Patch)
 	if err != nil {
@@ -101,15 +103,24 @@ func (m *Manager) update(
 		if !changed {
 			return Change{}, errUnchanged
 		}
+		if c.data == nil {
+			if err := m.readable(r); err != nil {
+				return Change{}, err
+			}
+		}
 		var e Event
 		if !now.Before(r.Deadline()) {
-			r.End(now, EndIdle, "", Actor{}) // by a shorter idle timeout
+			reason := EndIdle // by a shorter idle timeout
+			if !now.Before(r.ExpiresAt) {
+				reason = EndAbsolute // Policy.MaxLifetime was larger when the session began
+			}
+			r.End(now, reason, "", Actor{})
 			e = r.EndEvent(RequestID(ctx))
-			e.Actor = m.actor
+			e.Actor = m.by()
 		} else {
 			r.Version++
 			r.UpdatedAt = now
-			e = r.Event(EventUpdated, m.actor, RequestID(ctx))
+			e = r.Event(EventUpdated, m.by(), RequestID(ctx))
 		}
 		return Change{Event: &e}, nil
 	})
@@ -159,7 +170,7 @@ func (m *Manager) parsePatch(raw jsontext.Value) (*sessionPatch, error) {
 	}
 	var v validator
 	if raw.Kind() != '{' {
-		return nil, invalid("", "a patch must be a JSON object")
+		return nil, fmt.Errorf("%w: a patch must be a JSON object", ErrMalformed)
 	}
 	ms, err := members(raw)
 	if err != nil {

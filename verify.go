@@ -135,7 +135,8 @@ type RotateParams struct {
 // [Policy].RotationOverlap. Deadlines stay.
 //
 // It returns [ErrInvalid], also for a Subject when the session already has one,
-// [ErrNotFound], [ErrToken], an [*EndedError], [ErrVersion] or [ErrLimit].
+// [ErrNotFound], [ErrToken], an [*EndedError], [ErrVersion], [ErrLimit], or
+// [ErrSealed], before anything is written.
 func (m *Manager) Rotate(ctx context.Context, id ID, p RotateParams) (*Session, Token, error) {
 	if !ValidText(p.Subject) {
 		return nil, "", invalid("/subject", textRule)
@@ -166,11 +167,14 @@ func (m *Manager) Rotate(ctx context.Context, id ID, p RotateParams) (*Session, 
 			r.Subject = p.Subject
 			c.Limit = m.limit(ctx)
 		}
+		if err := m.readable(r); err != nil {
+			return Change{}, err
+		}
 		r.PreviousTokenHash, r.PreviousTokenUntil = r.TokenHash, now.Add(m.policy.RotationOverlap)
 		r.TokenHash = token.Hash()
 		r.Version++
 		r.UpdatedAt = now
-		e := r.Event(EventRotated, m.actor, RequestID(ctx))
+		e := r.Event(EventRotated, m.by(), RequestID(ctx))
 		c.Event = &e
 		return c, nil
 	})

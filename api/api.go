@@ -4,8 +4,6 @@
 // describes the whole in OpenAPI 3.1.
 package api
 
-import _ "embed"
-
 // Paths of the API listener, as patterns of [net/http.ServeMux] without method.
 const (
 	PathSessions     = "/sessions"
@@ -40,8 +38,3 @@ const (
 	HeaderSessionTenant    = "Session-Tenant"
 	HeaderSessionExpiresAt = "Session-Expires-At"
 )
-
-// OpenAPI is the OpenAPI 3.1 document of the API, in YAML.
-//
-//go:embed openapi.yaml
-var OpenAPI []byte

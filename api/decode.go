@@ -84,6 +84,16 @@ func DecodeRotate(body []byte) (p sessiond.RotateParams, err error) {
 	return p, err
 }
 
+// DecodeEmpty reads a body that says nothing: no bytes, or an object without
+// members.
+func DecodeEmpty(body []byte) error {
+	if len(body) == 0 {
+		return nil
+	}
+	var d decoder
+	return d.object(body, func(string, jsontext.Value) bool { return false })
+}
+
 // DecodeVerify reads the body of a verify. A token of any text is well-formed.
 func DecodeVerify(body []byte) (t sessiond.Token, p sessiond.VerifyParams, err error) {
 	var d decoder

@@ -44,7 +44,8 @@ func (l *eventLog) trim(before time.Time, keep int64) (trimmed int) {
 		(int64(len(l.events)-trimmed) > keep || l.events[trimmed].at.Before(before)) {
 		trimmed++
 	}
-	l.events = append([]logged(nil), l.events[trimmed:]...)
+	clear(l.events[:trimmed]) // what append leaves behind must not hold on to it
+	l.events = l.events[trimmed:]
 	return trimmed
 }
 

@@ -245,6 +245,9 @@ func (s *Store) Update(
 	if err != nil {
 		return res, err
 	}
+	if r.LastActiveAt.Before(old.LastActiveAt) {
+		r.LastActiveAt = old.LastActiveAt
+	}
 	if r.Subject != old.Subject {
 		if res.Evicted, err = s.makeRoom(now, k.Tenant, r.Subject, change.Limit); err != nil {
 			return res, err
@@ -278,7 +281,7 @@ func (s *Store) Touch(
 		at = now
 	}
 	r := *old
-	if r.Touch(at) {
+	if r.Touch(at.UTC().Truncate(time.Millisecond)) {
 		s.put(old, &r)
 	}
 	return sessiond.Result{Record: &r, Now: now}, nil

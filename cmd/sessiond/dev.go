@@ -72,8 +72,7 @@ func (p *program) dev(ctx context.Context, cfg *config.Config, dir string) (err 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	slog.SetDefault(slog.New(slog.DiscardHandler)) // the issuer's library tells it of its routes
+	defer log.Flush()
 	listeners, err := listen(cfg)
 	if err != nil {
 		return err
@@ -88,6 +87,10 @@ func (p *program) dev(ctx context.Context, cfg *config.Config, dir string) (err 
 	s, err := newService(ctx, cfg, log)
 	if err != nil {
 		return err
+	}
+	// Only now is the directory known to be nobody else's.
+	if err := writeDevIssuer(dir, issuer); err != nil {
+		return errors.Join(err, s.store.Close())
 	}
 	s.issuer = provider
 	return s.run(ctx, listeners, func() error {
@@ -111,13 +114,6 @@ func (p *program) prepareDev(cfg *config.Config, dir string, issuer devIssuer) (
 	if err != nil {
 		return nil, err
 	}
-	content, err := json.Marshal(issuer)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(dir, devIssuerFile), content, 0o600); err != nil {
-		return nil, err
-	}
 	cfg.Encryption.KeysetFile = filepath.Join(dir, devKeysetFile)
 	keys, err := keyset.Create()
 	if err != nil {
@@ -136,7 +132,17 @@ func (p *program) prepareDev(cfg *config.Config, dir string, issuer devIssuer) (
 	return provider, cfg.Validate()
 }
 
+// writeDevIssuer tells sessiond token which issuer runs on dir.
+func writeDevIssuer(dir string, issuer devIssuer) error {
+	content, err := json.Marshal(issuer)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, devIssuerFile), content, 0o600)
+}
+
 func openDevIssuer(dir string, issuer devIssuer) (*devidp.Provider, error) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // the library tells it of its routes
 	state, err := devidp.LoadOrCreateState(filepath.Join(dir, devIssuerDir))
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ func (p *program) serve(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
+	defer log.Flush()
 	listeners, err := listen(cfg)
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (s 
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := telemetry.NewMetrics(registry, telemetry.MetricsOptions{
 		Tenants: cfg.Metrics.Tenants, Version: version, Commit: commit(),
-		KeyAges: s.verifier.KeyAges, PrimaryKey: primary,
+		JWKSAge: s.verifier.KeyAges, KeysetPrimary: primary, LogErrors: log.Errors,
 	})
 	s.manager, err = sessiond.New(sessiond.Config{
 		Store: metrics.Store(s.store), Sealer: sealer, Policy: policy(cfg), Logger: s.logger,
@@ -84,6 +84,7 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (s 
 	s.api, err = server.New(server.Config{
 		Manager: s.manager, Verifier: s.verifier, Gateways: gateways(cfg),
 		MaxBody: int64(cfg.Limits.MaxBody), Heartbeat: cfg.Events.Heartbeat, Logger: s.logger,
+		StreamOpened: metrics.StreamOpened, StreamClosed: metrics.StreamClosed,
 		Observe: func(op server.Operation) {
 			metrics.Observe(telemetry.Operation(op))
 			log.Operation(telemetry.Operation(op))
@@ -107,6 +108,10 @@ func gateways(cfg *config.Config) map[string]server.Gateway {
 // run serves until ctx ends, drains, and closes the store. started, if not
 // nil, is called once the service can answer.
 func (s *service) run(ctx context.Context, l listeners, started func() error) error {
+	api, err := s.apiServer()
+	if err != nil {
+		return errors.Join(err, s.store.Close())
+	}
 	// Background work outlives ctx until the requests in flight have been answered.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -126,10 +131,6 @@ func (s *service) run(ctx context.Context, l listeners, started func() error) er
 		run("keyset", s.keys.Run)
 	}
 
-	api, err := s.apiServer()
-	if err != nil {
-		return errors.Join(err, s.store.Close())
-	}
 	ops := server.NewHTTPServer(s.ops, s.logger)
 	failed := make(chan error, 2)
 	serve := func(h *http.Server, l net.Listener, tls bool) {

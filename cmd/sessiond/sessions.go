@@ -157,7 +157,12 @@ func (c *sessionCLI) revokeCommand() *cobra.Command {
 			"what a filter selects and ends nothing.",
 		Example: "  sessiond session revoke session-001 --reason logout\n" +
 			"  sessiond session revoke --subject alice --reason security --note 'lost phone' --dry-run",
-		Args: cobra.MaximumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("usage: %s", cmd.UseLine())
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := f.filter()
 			if err != nil {

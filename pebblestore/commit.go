@@ -1,0 +1,342 @@
+package pebblestore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"sessiond.example/sessiond"
+)
+
+// A commit is a batch on its way to the disk. Commits become durable in the order
+// of their numbers.
+type commit struct {
+	number    uint64
+	nextEvent uint64 // number of the first event after it
+	done      sync.WaitGroup
+	err       error // valid when done
+}
+
+// wait returns when the commit is durable. A nil commit is.
+func (c *commit) wait() error {
+	if c == nil {
+		return nil
+	}
+	c.done.Wait()
+	return c.err
+}
+
+// A change is the new state of one session in a commit; without a record when
+// the session was removed.
+type change struct {
+	state
+	key    sessiond.Key
+	hash   uint64
+	commit *commit
+	touch  bool // readers may see the state before until the change is durable
+	cold   bool // not worth the cache
+}
+
+// A tx collects what is to be committed together. The caller holds the stripes of
+// all sessions it changes, from loading them until apply returns.
+type tx struct {
+	s       *Store
+	b       *pebble.Batch
+	now     time.Time
+	changes []*change
+	one     [1]*change
+	events  [][]byte
+	active  []activeDelta
+	due     int64 // earliest entries made in the indexes of the sweeper
+	ended   int64
+	key     []byte // scratch
+	value   []byte // scratch
+	err     error  // first error of the batch
+	commit
+}
+
+type activeDelta struct {
+	tenant string
+	n      int64
+}
+
+func (s *Store) newTx(now time.Time) *tx {
+	t := &tx{s: s, b: s.db.NewBatch(), now: now, due: math.MaxInt64, ended: math.MaxInt64}
+	t.changes = t.one[:0]
+	return t
+}
+
+func (t *tx) keep(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+func (t *tx) set(key, value []byte) {
+	t.key = key[:0]
+	t.keep(t.b.Set(key, value, nil))
+}
+
+func (t *tx) del(key []byte) {
+	t.key = key[:0]
+	t.keep(t.b.Delete(key, nil))
+}
+
+func (t *tx) event(e *sessiond.Event) { t.events = append(t.events, appendEvent(nil, e)) }
+
+func (t *tx) count(tenant string, n int64) {
+	for i := range t.active {
+		if t.active[i].tenant == tenant {
+			t.active[i].n += n
+			return
+		}
+	}
+	t.active = append(t.active, activeDelta{tenant, n})
+}
+
+func (t *tx) changed(hash uint64, k sessiond.Key, st state) *change {
+	ch := &change{state: st, key: k, hash: hash, commit: &t.commit}
+	t.changes = append(t.changes, ch)
+	return ch
+}
+
+// put writes r in place of old, which has no record if there is none.
+func (t *tx) put(hash uint64, old *state, r *sessiond.Record) *change {
+	st := state{rec: r, unknown: old.unknown}
+	prev := old.rec
+	moved := prev == nil || class(prev) != class(r)
+	if prev != nil {
+		if moved {
+			t.del(appendPlace(appendRun(t.key, r.Tenant, "", class(prev)), r.Cursor()))
+		}
+		if prev.Subject != "" && (moved || prev.Subject != r.Subject) {
+			t.del(appendPlace(appendRun(t.key, r.Tenant, prev.Subject, class(prev)), r.Cursor()))
+		}
+		if old.head {
+			t.del(appendNamed(t.key, keyHead, r.Key))
+		}
+	}
+	if moved {
+		t.set(appendPlace(appendRun(t.key, r.Tenant, "", class(r)), r.Cursor()), nil)
+	}
+	if r.Subject != "" && (moved || prev.Subject != r.Subject) {
+		t.set(appendPlace(appendRun(t.key, r.Tenant, r.Subject, class(r)), r.Cursor()), nil)
+	}
+	t.file(old, &st)
+	t.value = appendRecord(t.value[:0], &st)
+	t.set(appendNamed(t.key, keyRecord, r.Key), t.value)
+	return t.changed(hash, r.Key, st)
+}
+
+// file keeps the sweeper's indexes and the counter of active sessions in step
+// with a change of a record.
+func (t *tx) file(old, st *state) {
+	wasLive := old.rec != nil && old.rec.EndedAt.IsZero()
+	k := st.rec.Key
+	if !st.rec.EndedAt.IsZero() {
+		if wasLive {
+			t.del(appendDue(t.key, keyDue, old.filed, k))
+			t.count(k.Tenant, -1)
+		}
+		if old.rec == nil || wasLive {
+			t.fileEnded(st.rec.EndedAt.UnixMilli(), k)
+		}
+		return
+	}
+	deadline := st.rec.Deadline().UnixMilli()
+	switch {
+	case !wasLive:
+		st.filed = deadline
+		t.fileDue(deadline, k)
+		t.count(k.Tenant, 1)
+	case deadline < old.filed:
+		st.filed = deadline
+		t.del(appendDue(t.key, keyDue, old.filed, k))
+		t.fileDue(deadline, k)
+	default:
+		st.filed = old.filed // early; the sweeper files it again
+	}
+}
+
+func (t *tx) fileDue(ms int64, k sessiond.Key) {
+	t.due = min(t.due, ms)
+	t.set(appendDue(t.key, keyDue, ms, k), nil)
+}
+
+func (t *tx) fileEnded(ms int64, k sessiond.Key) {
+	t.ended = min(t.ended, ms)
+	t.set(appendDue(t.key, keyEnded, ms, k), nil)
+}
+
+// head writes r, which differs from old in its last activity only.
+func (t *tx) head(hash uint64, old *state, r *sessiond.Record, filed int64) *change {
+	st := *old
+	st.rec, st.filed, st.head = r, filed, true
+	t.value = appendHead(t.value[:0], r.LastActiveAt.UnixMilli(), filed)
+	t.set(appendNamed(t.key, keyHead, r.Key), t.value)
+	ch := t.changed(hash, r.Key, st)
+	ch.touch = true
+	return ch
+}
+
+// remove erases all traces of a session but its events.
+func (t *tx) remove(hash uint64, old *state) *change {
+	r := old.rec
+	t.del(appendNamed(t.key, keyRecord, r.Key))
+	t.del(appendPlace(appendRun(t.key, r.Tenant, "", class(r)), r.Cursor()))
+	if r.Subject != "" {
+		t.del(appendPlace(appendRun(t.key, r.Tenant, r.Subject, class(r)), r.Cursor()))
+	}
+	if old.head {
+		t.del(appendNamed(t.key, keyHead, r.Key))
+	}
+	if r.EndedAt.IsZero() {
+		t.del(appendDue(t.key, keyDue, old.filed, r.Key))
+		t.count(r.Tenant, -1)
+	} else {
+		t.del(appendDue(t.key, keyEnded, r.EndedAt.UnixMilli(), r.Key))
+	}
+	return t.changed(hash, r.Key, state{})
+}
+
+// drop gives up a transaction that was not applied.
+func (t *tx) drop() {
+	if err := t.b.Close(); err != nil {
+		t.s.log.Error("closing a batch", "err", err)
+	}
+}
+
+// apply hands the transaction to the engine: from here on others build on it. If it
+// returns an error, nothing was applied and the transaction is dropped. Otherwise settle
+// has to follow, when the stripes are released.
+func (t *tx) apply(ctx context.Context) error {
+	err := errors.Join(ctx.Err(), t.err)
+	if err != nil {
+		t.drop()
+		return err
+	}
+	s := t.s
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	if s.failed.Load() != nil {
+		t.drop()
+		return errFailed
+	}
+	last := s.last.Load()
+	t.number = last.number + 1
+	if t.err = t.finish(); t.err != nil {
+		t.drop()
+		return unavailable(t.err)
+	}
+	t.done.Add(1)
+	s.last.Store(&t.commit) // before the engine shows it to anyone
+	for _, ch := range t.changes {
+		s.stripe(ch.hash).pending[ch.key] = ch
+		if !ch.touch {
+			s.cache.remove(ch.hash, ch.key)
+		}
+	}
+	if err := s.db.ApplyNoSyncWait(t.b, pebble.Sync); err != nil {
+		s.fatal(fmt.Errorf("commit: %w", err))
+	}
+	return nil
+}
+
+// finish adds to the batch what depends on the order of commits. The caller holds commitMu.
+func (t *tx) finish() error {
+	s := t.s
+	now := t.now.UnixMilli()
+	s.appended = max(s.appended, now)
+	for _, e := range t.events {
+		stampEvent(e, s.appended)
+		t.set(appendEventKey(t.key, s.nextEvent), e)
+		s.nextEvent++
+	}
+	t.nextEvent = s.nextEvent
+	for _, d := range t.active {
+		if d.n == 0 {
+			continue
+		}
+		s.active[d.tenant] += d.n
+		t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(s.active[d.tenant]))
+		t.set(activeKey(d.tenant), t.value)
+	}
+	if now-s.clockAt >= clockInterval {
+		s.clockAt = now
+		t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(now))
+		t.set(metaClock, t.value)
+	}
+	s.due.lower(t.due)
+	s.ended.lower(t.ended)
+	return t.err
+}
+
+// clockInterval is the time in milliseconds after which a commit writes the clock
+// again, so that a restart does not go back behind a time that was served.
+const clockInterval = 500
+
+// settle waits until an applied transaction is durable and lets it be seen.
+func (t *tx) settle() error {
+	s := t.s
+	if err := t.b.SyncWait(); err != nil {
+		t.commit.err = errFailed
+		t.done.Done()
+		s.fail(fmt.Errorf("syncing the log: %w", err))
+		return fmt.Errorf("%w: %w", sessiond.ErrUnknown, err)
+	}
+	t.done.Done()
+	t.drop()
+	for _, ch := range t.changes {
+		s.publish(ch)
+	}
+	s.feed.advance(t.nextEvent)
+	return nil
+}
+
+// publish lets readers see a durable change.
+func (s *Store) publish(ch *change) {
+	st := s.stripe(ch.hash)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.pending[ch.key] != ch {
+		// A later change is pending or already published.
+		if ch.rec != nil {
+			s.cache.renew(ch.hash, ch.state, ch.commit.number)
+		}
+		return
+	}
+	delete(st.pending, ch.key)
+	switch {
+	case ch.rec == nil:
+	case ch.cold:
+		s.cache.renew(ch.hash, ch.state, ch.commit.number)
+	default:
+		s.cache.put(ch.hash, ch.state, ch.commit.number)
+	}
+}
+
+// finish ends a write: it waits for what was applied, or for what a refusal or a
+// write without effect was decided on.
+func (s *Store) finish(t *tx, pend *commit) error {
+	if t != nil {
+		return t.settle()
+	}
+	return pend.wait()
+}
+
+// writeClock commits the clock alone.
+func (s *Store) writeClock() error {
+	t := s.newTx(s.now())
+	t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(t.now.UnixMilli()))
+	t.set(metaClock, t.value)
+	if err := t.apply(context.Background()); err != nil {
+		return err
+	}
+	return t.settle()
+}

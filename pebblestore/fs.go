@@ -1,0 +1,151 @@
+package pebblestore
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A guardedFS is the file system that Pebble works on, with what this package
+// needs beyond it:
+//
+//   - A new MANIFEST is in its directory durably before anything refers to it.
+//     Pebble leaves that to the next sync of the directory, and a crash in between
+//     can keep the reference and lose the file.
+//   - An error of creating, closing or sizing a log, or of syncing a directory, ends the
+//     process in an orderly way. Pebble would panic, or go on with what a
+//     failed sync has left behind. Errors of writing and syncing a log come back to
+//     the waiting commits.
+//   - Only the owner can read the files.
+type guardedFS struct {
+	vfs.FS
+	private bool        // set the mode of new files
+	serving atomic.Bool // from here on failures are fatal; before, Open reports them
+	fatal   func(error) // does not return
+}
+
+// errInUse marks the failure to lock the directory.
+type errInUse struct{ error }
+
+func (e errInUse) Unwrap() error { return e.error }
+
+const (
+	manifestPrefix = "MANIFEST-"
+	logSuffix      = ".log"
+)
+
+func (fs *guardedFS) must(err error) error {
+	if err != nil && fs.serving.Load() {
+		fs.fatal(err)
+	}
+	return err
+}
+
+func (fs *guardedFS) own(name string) error {
+	if !fs.private {
+		return nil
+	}
+	return os.Chmod(name, 0o600)
+}
+
+// Create implements [vfs.FS].
+func (fs *guardedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := fs.FS.Create(name, category)
+	if err == nil {
+		err = fs.own(name)
+	}
+	base := fs.PathBase(name)
+	if err == nil && strings.HasPrefix(base, manifestPrefix) {
+		err = syncDir(fs.FS, fs.PathDir(name))
+	}
+	return fs.created(f, base, err)
+}
+
+// ReuseForWrite implements [vfs.FS].
+func (fs *guardedFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := fs.FS.ReuseForWrite(oldname, newname, category)
+	return fs.created(f, fs.PathBase(newname), err)
+}
+
+// OpenReadWrite implements [vfs.FS].
+func (fs *guardedFS) OpenReadWrite(
+	name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption,
+) (vfs.File, error) {
+	f, err := fs.FS.OpenReadWrite(name, category, opts...)
+	if err == nil {
+		err = fs.own(name)
+	}
+	return fs.created(f, fs.PathBase(name), err)
+}
+
+// created passes on a file that was opened for writing, or closes it after an error.
+func (fs *guardedFS) created(f vfs.File, base string, err error) (vfs.File, error) {
+	isLog := strings.HasSuffix(base, logSuffix)
+	if err != nil {
+		if f != nil {
+			_ = f.Close() // the error at hand says more
+		}
+		if isLog {
+			err = fs.must(err)
+		}
+		return nil, err
+	}
+	if isLog {
+		return logFile{f, fs}, nil
+	}
+	return f, nil
+}
+
+type logFile struct {
+	vfs.File
+	fs *guardedFS
+}
+
+func (f logFile) Close() error { return f.fs.must(f.File.Close()) }
+
+// OpenDir implements [vfs.FS].
+func (fs *guardedFS) OpenDir(name string) (vfs.File, error) {
+	f, err := fs.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return dirFile{f, fs}, nil
+}
+
+type dirFile struct {
+	vfs.File
+	fs *guardedFS
+}
+
+func (f dirFile) Sync() error { return f.fs.must(f.File.Sync()) }
+
+// Lock implements [vfs.FS].
+func (fs *guardedFS) Lock(name string) (io.Closer, error) {
+	c, err := fs.FS.Lock(name)
+	if err != nil {
+		return nil, errInUse{err}
+	}
+	return c, nil
+}
+
+// MkdirAll implements [vfs.FS].
+func (fs *guardedFS) MkdirAll(dir string, _ os.FileMode) error { return fs.FS.MkdirAll(dir, 0o700) }
+
+// Unwrap implements [vfs.FS].
+func (fs *guardedFS) Unwrap() vfs.FS { return fs.FS }
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("opening directory: %w", err)
+	}
+	if err := d.Sync(); err != nil {
+		_ = d.Close() // the error at hand says more
+		return fmt.Errorf("syncing directory: %w", err)
+	}
+	return d.Close()
+}
