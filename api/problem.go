@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"sessiond.example/sessiond"
@@ -136,7 +137,9 @@ func FromError(err error) *Problem {
 		}
 		detail := row.detail
 		if detail == "" {
+			// Not what callers in between have put before it.
 			detail = err.Error()
+			detail = detail[max(0, strings.Index(detail, row.err.Error())):]
 		}
 		p := NewProblem(row.code, detail)
 		var bad *sessiond.InvalidError

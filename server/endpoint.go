@@ -56,7 +56,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // itself, or recover does nothing.
 func (c *call) finish() {
 	if p := recover(); p != nil {
-		if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares in the same way
+		if p == http.ErrAbortHandler {
+			c.observe()
 			panic(p)
 		}
 		// The value of a panic may hold anything; those of the runtime hold no more than an index.
@@ -70,6 +71,8 @@ func (c *call) finish() {
 			c.observe()
 			panic(http.ErrAbortHandler) // the client must not take what it got for the whole
 		}
+		clear(c.w.Header()) // of what the handler had in mind
+		c.setCommonHeaders()
 		c.fail(errPanic)
 	}
 	c.observe()
@@ -121,10 +124,9 @@ func (c *call) serve() error {
 }
 
 func (c *call) useRoute(res *resource, rt *route) {
-	c.route, c.op.Route = rt, res.pattern
+	c.route, c.op.Route, c.oauth = rt, res.pattern, res.oauth
 	if rt != nil {
 		c.op.Op = rt.op
-		c.oauth = rt.body == formBody
 	}
 	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead || rt != nil && rt.method == "" {
 		c.ctx = sessiond.WithRequestID(c.ctx, c.op.RequestID)
@@ -133,16 +135,21 @@ func (c *call) useRoute(res *resource, rt *route) {
 
 // authenticate finds out who calls, from exactly one credential (RFC 6750 section 2.1).
 func (c *call) authenticate() error {
-	raw, err := bearer(c.r.Header["Authorization"])
-	if err != nil {
+	values := c.r.Header["Authorization"]
+	if len(values) > 1 || len(values) == 1 && strings.Contains(values[0], ",") {
 		c.op.AuthFailure = AuthMultiple
-		return err
+		return malformed("there must be one credential only")
 	}
-	if raw == nil {
+	var raw string
+	var given bool // other schemes are no credential of ours
+	if len(values) == 1 {
+		raw, given = cutBearer(values[0])
+	}
+	if !given {
 		c.op.AuthFailure = AuthMissing
 		return refuse(api.CodeUnauthenticated, "a credential is required").with("Www-Authenticate", "Bearer")
 	}
-	p, err := c.cfg.Verifier.Verify(c.ctx, *raw)
+	p, err := c.cfg.Verifier.Verify(c.ctx, raw)
 	if err == nil {
 		c.principal, c.tenant = p, p.Tenant
 		c.op.Principal, c.op.Tenant = p.Subject, p.Tenant
@@ -169,22 +176,6 @@ func (c *call) authenticate() error {
 func errInvalidToken() error {
 	return refuse(api.CodeUnauthenticated, "the credential is not valid").
 		with("Www-Authenticate", `Bearer error="invalid_token"`)
-}
-
-// bearer is the bearer token in the values of Authorization, nil when there is none. Other schemes are no credential of
-// ours.
-func bearer(values []string) (*string, error) {
-	if len(values) > 1 || len(values) == 1 && strings.Contains(values[0], ",") {
-		return nil, malformed("there must be one credential only")
-	}
-	if len(values) == 0 {
-		return nil, nil
-	}
-	token, ok := cutBearer(values[0])
-	if !ok {
-		return nil, nil
-	}
-	return &token, nil
 }
 
 // cutBearer is what follows the scheme Bearer, in any case (RFC 9110 section 11.1).

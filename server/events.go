@@ -116,7 +116,8 @@ func (c *call) stream(ctx context.Context, p sessiond.EventParams) error {
 	}
 }
 
-// send writes text within writeTime. Between writes there is no deadline, or the one of the server would end the stream.
+// send writes text within writeTime. Between writes there is no deadline, or the one of the server would end
+// the stream.
 func (c *call) send(out *http.ResponseController, text []byte) error {
 	if err := out.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 		return err

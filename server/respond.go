@@ -168,7 +168,7 @@ func (c *call) problem(err error) *api.Problem {
 			c.cfg.Logger.Warn("store unavailable", "request_id", c.op.RequestID, "op", c.op.Op, "err", err)
 		}
 	case http.StatusInternalServerError:
-		if err != errPanic { //nolint:errorlint // never wrapped
+		if !errors.Is(err, errPanic) {
 			c.cfg.Logger.Error("request failed", "request_id", c.op.RequestID, "op", c.op.Op, "err", err)
 		}
 	}

@@ -64,6 +64,7 @@ type resource struct {
 	pattern string
 	methods map[string]*route
 	allow   string // the methods, as the header Allow lists them
+	oauth   bool   // its problem documents carry an OAuth error code
 }
 
 // A table finds the resource of a path. It stands in for [http.ServeMux], which redirects, decodes paths before it
@@ -92,6 +93,7 @@ func newTable(routes []route) table {
 			byPattern[rt.pattern] = res
 		}
 		res.methods[rt.method] = rt
+		res.oauth = res.oauth || rt.body == formBody
 		if rt.method == http.MethodGet {
 			res.methods[http.MethodHead] = rt
 		}

@@ -117,7 +117,7 @@ func New(cfg Config) (*Server, error) {
 	s.closing, s.shutdown = context.WithCancel(context.Background())
 	for name, g := range cfg.Gateways {
 		if !validGatewayName(name) {
-			return nil, fmt.Errorf("server: gateway %q: the name must be of [A-Za-z0-9_-]", name)
+			return nil, fmt.Errorf("server: gateway %q: the name must be of [A-Za-z0-9._~-], neither one dot nor two", name)
 		}
 		if !sessiond.ValidTenant(g.Tenant) {
 			return nil, fmt.Errorf("server: gateway %q: the tenant must have 1 to 63 characters of [a-z0-9-]", name)
@@ -139,7 +139,8 @@ func setDefault[T comparable](v *T, def T) {
 }
 
 func validGatewayName(s string) bool {
-	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+	const unreserved = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~-" // RFC 3986 section 2.3
+	return s != "" && s != "." && s != ".." && strings.Trim(s, unreserved) == ""
 }
 
 func validCookieName(s string) bool {

@@ -80,19 +80,16 @@ func (c *call) update() error {
 }
 
 func (c *call) patch() error {
-	p := sessiond.PatchParams{Patch: c.body}
-	if err := sessiond.ValidateJSON(c.body, sessiond.MaxNesting); err != nil {
-		return err // before the id is looked at
-	}
-	if p.Patch.Kind() != '{' {
-		return malformed("the body must be a JSON object")
-	}
-	var err error
-	if p.IfMatch, err = parseIfMatch(c.r.Header["If-Match"]); err != nil {
+	ifMatch, err := parseIfMatch(c.r.Header["If-Match"])
+	if err != nil {
 		return err
 	}
+	p := sessiond.PatchParams{Patch: c.body, IfMatch: ifMatch}
 	id, err := c.id()
 	if err != nil {
+		if bad := sessiond.ValidateJSON(c.body, sessiond.MaxNesting); bad != nil {
+			return bad // input comes before the session; the manager is not asked here
+		}
 		return err
 	}
 	s, err := c.reader().Patch(c.ctx, id, p)

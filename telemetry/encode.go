@@ -62,31 +62,26 @@ func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
-	b = appendDigits(b, year, 4)
-	b = appendDigits(append(b, '-'), int(month), 2)
-	b = appendDigits(append(b, '-'), day, 2)
-	b = appendDigits(append(b, 'T'), hour, 2)
-	b = appendDigits(append(b, ':'), minute, 2)
-	b = appendDigits(append(b, ':'), second, 2)
-	b = appendDigits(append(b, '.'), t.Nanosecond()/1e6, 3)
+	b = append2(append2(b, year/100), year%100)
+	b = append2(append(b, '-'), int(month))
+	b = append2(append(b, '-'), day)
+	b = append2(append(b, 'T'), hour)
+	b = append2(append(b, ':'), minute)
+	b = append2(append(b, ':'), second)
+	b = append3(append(b, '.'), t.Nanosecond()/1e6)
 	return append(b, 'Z')
 }
 
 // appendMilliseconds appends d in milliseconds with three decimals.
 func appendMilliseconds(b []byte, d time.Duration) []byte {
-	us := max(d, 0).Round(time.Microsecond) / time.Microsecond
-	b = strconv.AppendInt(b, int64(us/1000), 10)
-	return appendDigits(append(b, '.'), int(us%1000), 3)
+	const half = time.Microsecond / 2
+	us := int64((max(d, 0) + half) / time.Microsecond)
+	b = strconv.AppendInt(b, us/1000, 10)
+	return append3(append(b, '.'), int(us%1000))
 }
 
-// appendDigits appends n, which has at most width digits, with leading zeros.
-func appendDigits(b []byte, n, width int) []byte {
-	for range width {
-		b = append(b, '0')
-	}
-	for i := len(b) - 1; n > 0 && width > 0; i, width = i-1, width-1 {
-		b[i] = byte('0' + n%10)
-		n /= 10
-	}
-	return b
-}
+// append2 appends the last two digits of n.
+func append2(b []byte, n int) []byte { return append(b, byte('0'+n/10%10), byte('0'+n%10)) }
+
+// append3 appends the last three digits of n.
+func append3(b []byte, n int) []byte { return append2(append(b, byte('0'+n/100%10)), n%100) }

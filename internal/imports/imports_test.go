@@ -34,7 +34,8 @@ var allowed = map[string]struct {
 	"internal/devidp":      {[]string{"github.com/zitadel/oidc/v3", "github.com/go-jose/go-jose/v4", "github.com/go-chi/chi/v5"}, "a real issuer, kept out of the library"},
 	"internal/faultstore":  {[]string{"."}, "test support"},
 	"internal/behaviour":   {[]string{".", "client", "github.com/google/go-cmp", "github.com/go-json-experiment/json"}, "test support"},
-	"internal/apitest":     {[]string{"api", "github.com/getkin/kin-openapi"}, "test support"},
+	"internal/apitest":     {[]string{"api", "github.com/getkin/kin-openapi", "github.com/go-json-experiment/json"}, "test support"},
+	"internal/loadgen":     {[]string{"github.com/HdrHistogram/hdrhistogram-go"}, "knows the server from outside only"},
 	"internal/imports":     {nil, "this test"},
 }
 
