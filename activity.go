@@ -11,7 +11,9 @@ import (
 // changes neither version nor ETag.
 //
 // It returns [ErrNotFound] or an [*EndedError].
-func (m *Manager) Touch(ctx context.Context, id ID) (*Session, error) {
+func (m *Manager) Touch(ctx context.Context, id ID) (_ *Session, err error) {
+	ctx, done := m.span(ctx, "touch")
+	defer func() { done(err) }()
 	res, err := m.store.Touch(ctx, m.key(id), Incarnation{}, time.Time{})
 	if err != nil {
 		return nil, m.writeError(res, err)

@@ -36,7 +36,9 @@ type CreateParams struct {
 // token dies, as long as the session is live and still at version 1.
 //
 // It returns [ErrInvalid], [ErrExists] or [ErrLimit].
-func (m *Manager) Create(ctx context.Context, p CreateParams) (*Session, Token, error) {
+func (m *Manager) Create(ctx context.Context, p CreateParams) (_ *Session, _ Token, err error) {
+	ctx, done := m.span(ctx, "create")
+	defer func() { done(err) }()
 	c, data, err := m.creation(ctx, &p)
 	if err != nil {
 		return nil, "", err

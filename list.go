@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -43,7 +44,9 @@ type SessionPage struct {
 //
 // It returns [ErrInvalid], or [ErrCursor] for a cursor that List did not give
 // for the same filter.
-func (m *Manager) List(ctx context.Context, p ListParams) (*SessionPage, error) {
+func (m *Manager) List(ctx context.Context, p ListParams) (_ *SessionPage, err error) {
+	ctx, done := m.span(ctx, "list")
+	defer func() { done(err) }()
 	most := MaxLimit
 	if p.IncludeData {
 		most = MaxLimitData
@@ -97,10 +100,11 @@ func (f *Filter) validate() error {
 	return v.err()
 }
 
-// A cursor is the version, eight bytes of hash over tenant and filter, the time
-// in milliseconds and the ID.
+// A cursor is the version, eight bytes of hash over tenant, filter and place,
+// the time in milliseconds and the ID. The hash keeps cursors of other filters
+// and damaged ones out; it protects nothing.
 func (m *Manager) formatCursor(c Cursor, f *Filter) string {
-	h := m.filterHash(f)
+	h := m.cursorHash(c, f)
 	b := append([]byte{cursorVersion}, h[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(c.CreatedAt.UnixMilli()))
 	b = append(b, c.ID...)
@@ -109,23 +113,24 @@ func (m *Manager) formatCursor(c Cursor, f *Filter) string {
 
 func (m *Manager) parseCursor(s string, f *Filter) (Cursor, error) {
 	const head = 1 + 8 + 8
-	if len(s) > 256 {
+	if len(s) > 256 || strings.ContainsAny(s, "\r\n") {
 		return Cursor{}, ErrCursor
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) < head || b[0] != cursorVersion || [8]byte(b[1:9]) != m.filterHash(f) {
+	if err != nil || len(b) < head || b[0] != cursorVersion {
 		return Cursor{}, ErrCursor
 	}
 	c := Cursor{time.UnixMilli(int64(binary.BigEndian.Uint64(b[9:head]))).UTC(), ID(b[head:])}
-	if y := c.CreatedAt.Year(); !validID(string(c.ID)) || y < 1970 || y > 9999 {
+	y := c.CreatedAt.Year()
+	if !validID(string(c.ID)) || y < 1970 || y > 9999 || [8]byte(b[1:9]) != m.cursorHash(c, f) {
 		return Cursor{}, ErrCursor
 	}
 	return c, nil
 }
 
-func (m *Manager) filterHash(f *Filter) [8]byte {
-	parts := []string{m.tenant, f.Subject, string(f.Status), strconv.FormatBool(f.ActiveOnly)}
-	for _, t := range []time.Time{f.CreatedAfter, f.CreatedBefore, f.ExpiresBefore} {
+func (m *Manager) cursorHash(c Cursor, f *Filter) [8]byte {
+	parts := []string{m.tenant, f.Subject, string(f.Status), strconv.FormatBool(f.ActiveOnly), string(c.ID)}
+	for _, t := range []time.Time{f.CreatedAfter, f.CreatedBefore, f.ExpiresBefore, c.CreatedAt} {
 		parts = append(parts, t.UTC().Format(time.RFC3339Nano))
 	}
 	for _, k := range slices.Sorted(maps.Keys(f.Labels)) {

@@ -19,6 +19,11 @@ type Config struct {
 	// Policy holds timeouts and limits. Default: DefaultPolicy, if it is the zero Policy
 	Policy Policy
 	Logger *slog.Logger // of the background work. Default: none
+	// Trace is told of every call of a method that asks or changes the store for
+	// its caller, except Events and Stats: op is "create", "get", "verify" and so
+	// on. The context it returns is handed to the store; done is called once, with
+	// the call's error. Default: none, and calls pay nothing
+	Trace func(ctx context.Context, op string) (_ context.Context, done func(error))
 }
 
 // A Sealer encrypts the data of sessions. Implementations are safe for
@@ -62,6 +67,7 @@ type core struct {
 	sealer  Sealer
 	policy  Policy
 	logger  *slog.Logger
+	trace   func(context.Context, string) (context.Context, func(error))
 	touches touchQueue
 }
 
@@ -83,7 +89,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &core{store: cfg.Store, sealer: cfg.Sealer, policy: cfg.Policy, logger: cfg.Logger}
+	c := &core{store: cfg.Store, sealer: cfg.Sealer, policy: cfg.Policy, logger: cfg.Logger, trace: cfg.Trace}
 	c.touches.init()
 	return &Manager{core: c, tenant: DefaultTenant}, nil
 }
@@ -120,7 +126,9 @@ func (m *Manager) Stats(ctx context.Context) (Stats, error) { return m.store.Sta
 
 // Get returns the session. It is not activity of its holder. [ErrNotFound], or
 // an [*EndedError].
-func (m *Manager) Get(ctx context.Context, id ID) (*Session, error) {
+func (m *Manager) Get(ctx context.Context, id ID) (_ *Session, err error) {
+	ctx, done := m.span(ctx, "get")
+	defer func() { done(err) }()
 	res, err := m.store.Get(ctx, m.key(id))
 	if err != nil {
 		return nil, err
@@ -130,6 +138,16 @@ func (m *Manager) Get(ctx context.Context, id ID) (*Session, error) {
 	}
 	return m.tagged(res)
 }
+
+// span begins what Config.Trace is told of, if there is one.
+func (m *Manager) span(ctx context.Context, op string) (context.Context, func(error)) {
+	if m.trace == nil {
+		return ctx, untraced
+	}
+	return m.trace(ctx, op)
+}
+
+func untraced(error) {}
 
 func (m *Manager) key(id ID) Key { return Key{Tenant: m.tenant, ID: id} }
 

@@ -33,14 +33,16 @@ func (p *RevokeParams) validate() error {
 // does nothing, except that Erase removes the record, and IfMatch is ignored.
 //
 // It returns [ErrInvalid], [ErrNotFound] or [ErrVersion].
-func (m *Manager) Revoke(ctx context.Context, id ID, p RevokeParams) error {
+func (m *Manager) Revoke(ctx context.Context, id ID, p RevokeParams) (err error) {
+	ctx, done := m.span(ctx, "revoke")
+	defer func() { done(err) }()
 	if err := p.validate(); err != nil {
 		return err
 	}
 	if p.Erase {
 		return m.erase(ctx, id, p)
 	}
-	_, err := m.store.Update(ctx, m.key(id), func(now time.Time, r *Record) (Change, error) {
+	_, err = m.store.Update(ctx, m.key(id), func(now time.Time, r *Record) (Change, error) {
 		if p.token != nil {
 			switch r.check(*p.token, now) {
 			case tokenWrong:
@@ -71,11 +73,15 @@ func (m *Manager) erase(ctx context.Context, id ID, p RevokeParams) error {
 	return m.store.Erase(ctx, m.key(id), func(now time.Time, r *Record) ([]Event, error) {
 		c := *r
 		var events []Event
-		if c.EndedAt.IsZero() {
+		switch {
+		case c.Live(now):
 			if !c.matches(p.IfMatch) {
 				return nil, ErrVersion
 			}
 			events = append(events, *m.end(ctx, &c, now, p.Reason, p.Note).Event)
+		case c.EndedAt.IsZero(): // its expiry has not been told yet
+			c.Expire()
+			events = append(events, c.EndEvent(""))
 		}
 		c.Version++
 		c.UpdatedAt = now
@@ -105,6 +111,8 @@ const MaxRevoke = 10_000
 // It returns [ErrInvalid]. After another error some of the sessions may have
 // ended; n tells how many have for certain.
 func (m *Manager) RevokeMatching(ctx context.Context, p RevokeMatchingParams) (n int, complete bool, err error) {
+	ctx, done := m.span(ctx, "revoke_matching")
+	defer func() { done(err) }()
 	rp := RevokeParams{Reason: p.Reason, Note: p.Note}
 	if err := rp.validate(); err != nil {
 		return 0, false, err

@@ -16,8 +16,8 @@ type Session struct {
 	Subject string // whose session it is; empty for a guest
 
 	// Data is the caller's own JSON object. It is nil when the handle was made
-	// by [Manager.WithoutData], in lists that did not ask for it, and once the
-	// session has ended.
+	// by [Manager.WithoutData], in lists that did not ask for it, in others when
+	// it can't be decrypted, and once the session has ended.
 	Data jsontext.Value
 	// Labels are short searchable strings. The map may be shared with other
 	// copies and must not be modified.

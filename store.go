@@ -57,8 +57,9 @@ type Store interface {
 	Touch(ctx context.Context, k Key, inc Incarnation, at time.Time) (Result, error)
 
 	// Erase removes the record of k, live or ended, with the events that fn
-	// returns for it. An error of fn is returned as it is and nothing is
-	// written. ErrNotFound when there is none.
+	// returns for it. fn gets the record as it is stored: its deadline may have
+	// passed without having been written down and told. An error of fn is
+	// returned as it is and nothing is written. ErrNotFound when there is none.
 	Erase(ctx context.Context, k Key, fn func(now time.Time, r *Record) ([]Event, error)) error
 
 	// List returns a page of records by (CreatedAt, ID), newest first. See Query.

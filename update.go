@@ -30,7 +30,9 @@ type UpdateParams struct {
 //
 // It returns [ErrInvalid], [ErrNotFound], an [*EndedError], [ErrVersion], or
 // [ErrSealed], before anything is written, when the result could not show data.
-func (m *Manager) Update(ctx context.Context, id ID, p UpdateParams) (*Session, error) {
+func (m *Manager) Update(ctx context.Context, id ID, p UpdateParams) (_ *Session, err error) {
+	ctx, done := m.span(ctx, "update")
+	defer func() { done(err) }()
 	var v validator
 	c := changes{labels: p.Labels, expiresIn: p.ExpiresIn, idleTimeout: p.IdleTimeout}
 	if p.Data != nil {
@@ -56,7 +58,9 @@ type PatchParams struct {
 // Patch merges a patch into a session, atomically: two parallel patches of
 // different keys both survive. Otherwise it is like [Manager.Update]; a patch
 // that is not a JSON object is [ErrMalformed].
-func (m *Manager) Patch(ctx context.Context, id ID, p PatchParams) (*Session, error) {
+func (m *Manager) Patch(ctx context.Context, id ID, p PatchParams) (_ *Session, err error) {
+	ctx, done := m.span(ctx, "patch")
+	defer func() { done(err) }()
 	patch, err := m.parsePatch(p.Patch)
 	if err != nil {
 		return nil, err

@@ -28,7 +28,9 @@ type Verification struct {
 // Verify records activity of the holder at most once per [Policy].TouchInterval
 // or a twentieth of the session's idle timeout, whichever is shorter, in the
 // background: it neither delays nor fails the answer.
-func (m *Manager) Verify(ctx context.Context, t Token, p VerifyParams) (Verification, error) {
+func (m *Manager) Verify(ctx context.Context, t Token, p VerifyParams) (_ Verification, err error) {
+	ctx, done := m.span(ctx, "verify")
+	defer func() { done(err) }()
 	k, err := t.key()
 	if err != nil || k.Tenant != m.tenant {
 		return Verification{}, nil
@@ -62,7 +64,9 @@ func (m *Manager) Verify(ctx context.Context, t Token, p VerifyParams) (Verifica
 
 // RevokeToken ends the session that t belongs to with EndLogout, as its holder
 // asks at sign-out (RFC 7009). A token that Verify calls inactive is no error.
-func (m *Manager) RevokeToken(ctx context.Context, t Token) error {
+func (m *Manager) RevokeToken(ctx context.Context, t Token) (err error) {
+	ctx, done := m.span(ctx, "revoke_token")
+	defer func() { done(err) }()
 	k, err := t.key()
 	if err != nil || k.Tenant != m.tenant {
 		return nil
@@ -137,7 +141,9 @@ type RotateParams struct {
 // It returns [ErrInvalid], also for a Subject when the session already has one,
 // [ErrNotFound], [ErrToken], an [*EndedError], [ErrVersion], [ErrLimit], or
 // [ErrSealed], before anything is written.
-func (m *Manager) Rotate(ctx context.Context, id ID, p RotateParams) (*Session, Token, error) {
+func (m *Manager) Rotate(ctx context.Context, id ID, p RotateParams) (_ *Session, _ Token, err error) {
+	ctx, done := m.span(ctx, "rotate")
+	defer func() { done(err) }()
 	if !ValidText(p.Subject) {
 		return nil, "", invalid("/subject", textRule)
 	}

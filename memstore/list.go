@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"github.com/google/btree"
@@ -22,17 +23,18 @@ func (s *Store) List(ctx context.Context, q sessiond.Query) (sessiond.Page, erro
 		subject = q.Filter.Subject
 	}
 	start := place{q.Tenant, subject, q.Start()}
-	places := candidates(s.live, start)
+	found := after(s.live, start)
 	if !q.Filter.LiveOnly() {
-		places = merge(places, candidates(s.ended, start))
+		found = merge(found, after(s.ended, start))
 	}
 	page := sessiond.Page{Now: now}
-	for i, p := range places {
+	scanned := 0
+	var last sessiond.Cursor
+	for p := range found {
 		if q.Done(p.cursor) {
 			break
 		}
-		if len(page.Records) == q.Limit || i == sessiond.MaxScan {
-			last := places[i-1].cursor
+		if len(page.Records) == q.Limit || scanned == sessiond.MaxScan {
 			page.Next = &last
 			break
 		}
@@ -40,36 +42,43 @@ func (s *Store) List(ctx context.Context, q sessiond.Query) (sessiond.Page, erro
 		if q.Filter.Match(r) {
 			page.Records = append(page.Records, r)
 		}
+		last = p.cursor
+		scanned++
 	}
 	return page, nil
 }
 
-// candidates are the places of start's subject after it, as many as a page may
-// look at and one more.
-func candidates(index *btree.BTreeG[place], start place) []place {
-	var places []place
-	index.AscendGreaterOrEqual(start, func(p place) bool {
-		if p.tenant != start.tenant || p.subject != start.subject {
-			return false
-		}
-		if start.cursor.Before(p.cursor) {
-			places = append(places, p)
-		}
-		return len(places) <= sessiond.MaxScan
-	})
-	return places
+// after are the places of start's subject that come after it.
+func after(index *btree.BTreeG[place], start place) iter.Seq[place] {
+	return func(yield func(place) bool) {
+		index.AscendGreaterOrEqual(start, func(p place) bool {
+			if p.tenant != start.tenant || p.subject != start.subject {
+				return false
+			}
+			return !start.cursor.Before(p.cursor) || yield(p)
+		})
+	}
 }
 
-func merge(a, b []place) []place {
-	out := make([]place, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 {
-		if a[0].cursor.Before(b[0].cursor) {
-			out, a = append(out, a[0]), a[1:]
-		} else {
-			out, b = append(out, b[0]), b[1:]
+// merge makes one run of two.
+func merge(a, b iter.Seq[place]) iter.Seq[place] {
+	return func(yield func(place) bool) {
+		next, stop := iter.Pull(b)
+		defer stop()
+		other, more := next()
+		for p := range a {
+			for ; more && other.cursor.Before(p.cursor); other, more = next() {
+				if !yield(other) {
+					return
+				}
+			}
+			if !yield(p) {
+				return
+			}
+		}
+		for ; more && yield(other); other, more = next() {
 		}
 	}
-	return append(append(out, a...), b...)
 }
 
 // Sweep implements [sessiond.Store].

@@ -300,7 +300,7 @@ func (s *Store) Erase(
 	if !ok {
 		return sessiond.ErrNotFound
 	}
-	events, err := fn(now, old.At(now))
+	events, err := fn(now, old)
 	if err != nil {
 		return err
 	}
