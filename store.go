@@ -65,6 +65,12 @@ type Store interface {
 	// List returns a page of records by (CreatedAt, ID), newest first. See Query.
 	List(ctx context.Context, q Query) (Page, error)
 
+	// Scan returns up to limit records of all tenants whose key comes after a
+	// key, ordered by tenant and ID, each brought up to date; fewer than limit
+	// only at the end. The zero Key comes before all. It is for walks over
+	// everything: records that exist throughout a walk are in it.
+	Scan(ctx context.Context, after Key, limit int) ([]*Record, error)
+
 	// Events returns events of q.Tenant after q.After, oldest first; those of
 	// one session are in order of version. It waits until there is one, until
 	// q.Wait has passed (an empty batch, no error), or until ctx ends. With an
@@ -217,6 +223,7 @@ type SweepResult struct {
 // Stats tell of a store as a whole.
 type Stats struct {
 	Active      map[string]int64 // sessions not written down as ended, by tenant
+	DataKeys    map[uint32]int64 // records with sealed data, by Record.DataKey; without zero counts
 	ClockOffset time.Duration    // how far the host's clock is ahead of the store's
 	Now         time.Time
 }

@@ -101,9 +101,9 @@ func (e *Event) Event(tenant string) sessiond.Event {
 	}
 }
 
-// Marshal writes a message of this package as JSON.
+// Marshal writes a message of this package as JSON. Data in it stays as it is written.
 func Marshal(message any) ([]byte, error) {
-	b, err := json.Marshal(message, json.Deterministic(true))
+	b, err := json.Marshal(message, json.Deterministic(true), jsontext.PreserveRawStrings(true))
 	if err != nil {
 		return nil, fmt.Errorf("encode %T: %w", message, err)
 	}

@@ -116,6 +116,7 @@ type call struct {
 	media        string // of body
 	body         []byte
 	limit        int64 // of the answer's body; 0: enough for a session
+	token        bool  // the answer must have a token
 }
 
 const (
@@ -131,6 +132,9 @@ func (r *call) write() bool {
 // send sends a request with the credential and returns its successful answer,
 // whose body the caller closes.
 func (c *Client) send(ctx context.Context, r call) (*http.Response, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // of a write, too: nothing was sent
+	}
 	u := c.base + r.path
 	if len(r.query) > 0 {
 		u += "?" + r.query.Encode()
@@ -196,6 +200,8 @@ func (r *call) answerError(resp *http.Response) error {
 	}
 	e := &Error{Problem: p, err: p.Err()}
 	switch p.Code() {
+	case api.CodeMalformed:
+		e.err = r.malformed(p)
 	case api.CodeUnauthenticated:
 		e.err = ErrUnauthenticated
 	case api.CodeDenied:
@@ -205,6 +211,19 @@ func (r *call) answerError(resp *http.Response) error {
 		}
 	}
 	return e
+}
+
+// malformed says what a manager would have called an input that the server
+// could not read. Only a patch is JSON of the caller's; the rest is parameters.
+func (r *call) malformed(p *api.Problem) error {
+	switch {
+	case r.media == api.MediaMergePatch:
+		return sessiond.ErrMalformed
+	case r.query.Has("cursor"):
+		return sessiond.ErrCursor
+	default:
+		return &sessiond.InvalidError{Fields: []sessiond.FieldError{{Detail: p.Detail}}}
+	}
 }
 
 // do sends a request and decodes its JSON answer into out, unless that is nil.
@@ -221,6 +240,8 @@ func (c *Client) do(ctx context.Context, r call, out any) (http.Header, error) {
 	switch {
 	case err != nil:
 		return nil, r.transportError(ctx, err)
+	case out == nil && (len(body) > 0 || resp.Header.Get(api.HeaderRequestID) == ""):
+		err = errNotOurs
 	case out == nil:
 		return resp.Header, nil
 	case int64(len(body)) > r.limit:
@@ -235,6 +256,8 @@ func (c *Client) do(ctx context.Context, r call, out any) (http.Header, error) {
 	}
 	return resp.Header, nil
 }
+
+var errNotOurs = errors.New("the answer is not one of sessiond")
 
 func media(resp *http.Response) string {
 	m, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
@@ -252,6 +275,9 @@ func (c *Client) session(ctx context.Context, r call) (*sessiond.Session, sessio
 		return nil, "", err
 	}
 	s, err := wire.Session(c.tenant(), sessiond.ETag(header.Get("ETag")))
+	if err == nil && r.token && wire.Token == "" {
+		err = errors.New("the answer has no token")
+	}
 	if err != nil {
 		return nil, "", r.transportError(ctx, err)
 	}

@@ -21,7 +21,7 @@ func (c *Client) Create(ctx context.Context, p sessiond.CreateParams) (*sessiond
 	if err != nil {
 		return nil, "", notJSON(err)
 	}
-	r := call{method: http.MethodPost, path: api.PathSessions + "/", media: api.MediaJSON, body: body}
+	r := call{method: http.MethodPost, path: api.PathSessions + "/", media: api.MediaJSON, body: body, token: true}
 	if p.IdempotencyKey != "" {
 		r.header = http.Header{api.HeaderIdemKey: {p.IdempotencyKey}}
 	}
@@ -91,7 +91,7 @@ func (c *Client) Rotate(
 	}
 	return c.session(ctx, call{
 		method: http.MethodPost, path: sessionPath(id, "/rotate"), header: ifMatch(nil, p.IfMatch),
-		media: api.MediaJSON, body: body,
+		media: api.MediaJSON, body: body, token: true,
 	})
 }
 
@@ -122,9 +122,18 @@ func (c *Client) RevokeMatching(
 	if p.DryRun {
 		q.Set("dry_run", "true")
 	}
-	var out api.Revoked
-	_, err = c.do(ctx, call{method: http.MethodDelete, path: api.PathSessions + "/", query: q}, &out)
-	return out.Revoked, out.Complete, err
+	r := call{method: http.MethodDelete, path: api.PathSessions + "/", query: q}
+	var out struct { // pointers, to see what is not there
+		Revoked  *int  `json:"revoked"`
+		Complete *bool `json:"complete"`
+	}
+	if _, err = c.do(ctx, r, &out); err != nil {
+		return 0, false, err
+	}
+	if out.Revoked == nil || out.Complete == nil {
+		return 0, false, r.transportError(ctx, errNotOurs)
+	}
+	return *out.Revoked, *out.Complete, nil
 }
 
 // List is [sessiond.Manager.List].
@@ -144,6 +153,9 @@ func (c *Client) List(ctx context.Context, p sessiond.ListParams) (*sessiond.Ses
 	var wire api.SessionPage
 	if _, err := c.do(ctx, r, &wire); err != nil {
 		return nil, err
+	}
+	if wire.Sessions == nil {
+		return nil, r.transportError(ctx, errNotOurs)
 	}
 	page := &sessiond.SessionPage{NextCursor: wire.NextCursor, Sessions: make([]*sessiond.Session, len(wire.Sessions))}
 	for i := range wire.Sessions {
@@ -169,11 +181,18 @@ func (c *Client) Verify(
 		return sessiond.Verification{}, nil // not UTF-8, so not a token
 	}
 	r := call{method: http.MethodPost, path: api.PathVerify, media: api.MediaJSON, body: body}
-	var wire api.Verification
+	var wire struct { // a pointer, to see what is not there
+		Active  *bool        `json:"active"`
+		Session *api.Session `json:"session"`
+		Reason  string       `json:"reason"`
+	}
 	if _, err := c.do(ctx, r, &wire); err != nil {
 		return sessiond.Verification{}, err
 	}
-	v := sessiond.Verification{Active: wire.Active, Reason: sessiond.EndReason(wire.Reason)}
+	if wire.Active == nil {
+		return sessiond.Verification{}, r.transportError(ctx, errNotOurs)
+	}
+	v := sessiond.Verification{Active: *wire.Active, Reason: sessiond.EndReason(wire.Reason)}
 	if !v.Active {
 		return v, nil
 	}

@@ -81,6 +81,26 @@ func merge(a, b iter.Seq[place]) iter.Seq[place] {
 	}
 }
 
+// Scan implements [sessiond.Store].
+func (s *Store) Scan(ctx context.Context, after sessiond.Key, limit int) ([]*sessiond.Record, error) {
+	now, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	var records []*sessiond.Record
+	s.order.AscendGreaterOrEqual(after, func(k sessiond.Key) bool {
+		if len(records) == limit {
+			return false
+		}
+		if k != after {
+			records = append(records, s.records[k].At(now))
+		}
+		return true
+	})
+	return records, nil
+}
+
 // Sweep implements [sessiond.Store].
 func (s *Store) Sweep(ctx context.Context, p sessiond.SweepParams) (sessiond.SweepResult, error) {
 	now, err := s.begin(ctx)

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -37,6 +38,8 @@ type Store struct {
 	ended   *btree.BTreeG[place] // the others
 	due     *btree.BTreeG[dueAt] // deadlines of live, ends of ended records
 	active  map[string]int64
+	keys    map[uint32]int64            // records by Record.DataKey
+	order   *btree.BTreeG[sessiond.Key] // of all records, for walks
 	log     eventLog
 }
 
@@ -75,11 +78,16 @@ func dueBefore(a, b dueAt) bool {
 		return b.ended
 	case !a.at.Equal(b.at):
 		return a.at.Before(b.at)
-	case a.key.Tenant != b.key.Tenant:
-		return a.key.Tenant < b.key.Tenant
 	default:
-		return a.key.ID < b.key.ID
+		return keyBefore(a.key, b.key)
 	}
+}
+
+func keyBefore(a, b sessiond.Key) bool {
+	if a.Tenant != b.Tenant {
+		return a.Tenant < b.Tenant
+	}
+	return a.ID < b.ID
 }
 
 // New makes an empty store.
@@ -99,6 +107,8 @@ func New(opts Options) *Store {
 		ended:   btree.NewG(degree, placeBefore),
 		due:     btree.NewG(degree, dueBefore),
 		active:  make(map[string]int64),
+		keys:    make(map[uint32]int64),
+		order:   btree.NewG(degree, keyBefore),
 		log:     newEventLog(),
 	}
 }
@@ -130,6 +140,8 @@ func (s *Store) put(old, r *sessiond.Record) {
 		if old.EndedAt.IsZero() {
 			s.active[old.Tenant]--
 		}
+		s.countKey(old.DataKey, -1)
+		s.order.Delete(old.Key)
 		delete(s.records, old.Key)
 	}
 	if r != nil {
@@ -139,7 +151,19 @@ func (s *Store) put(old, r *sessiond.Record) {
 		if r.EndedAt.IsZero() {
 			s.active[r.Tenant]++
 		}
+		s.countKey(r.DataKey, 1)
+		s.order.ReplaceOrInsert(r.Key)
 		s.records[r.Key] = r
+	}
+}
+
+// countKey counts a record for the key that sealed its data, if it has any.
+func (s *Store) countKey(key uint32, n int64) {
+	if key == 0 {
+		return
+	}
+	if s.keys[key] += n; s.keys[key] == 0 {
+		delete(s.keys, key)
 	}
 }
 
@@ -316,11 +340,10 @@ func (s *Store) Stats(ctx context.Context) (sessiond.Stats, error) {
 		return sessiond.Stats{}, err
 	}
 	defer s.mu.Unlock()
-	active := make(map[string]int64, len(s.active))
-	for tenant, n := range s.active {
-		active[tenant] = n
-	}
-	return sessiond.Stats{Active: active, ClockOffset: time.Since(now).Truncate(time.Millisecond), Now: now}, nil
+	return sessiond.Stats{
+		Active: maps.Clone(s.active), DataKeys: maps.Clone(s.keys),
+		ClockOffset: time.Since(now).Truncate(time.Millisecond), Now: now,
+	}, nil
 }
 
 // Close implements [sessiond.Store]. The sessions are gone with it.

@@ -52,7 +52,7 @@ type tx struct {
 	changes []*change
 	one     [1]*change
 	events  [][]byte
-	active  []activeDelta
+	counts  []count
 	due     int64 // earliest entries made in the indexes of the sweeper
 	ended   int64
 	key     []byte // scratch
@@ -61,9 +61,16 @@ type tx struct {
 	commit
 }
 
-type activeDelta struct {
+// A counter counts records: those of a tenant that are not written down as ended,
+// or those whose data a key has sealed.
+type counter struct {
 	tenant string
-	n      int64
+	key    uint32
+}
+
+type count struct {
+	counter
+	n int64
 }
 
 func (s *Store) newTx(now time.Time) *tx {
@@ -90,14 +97,27 @@ func (t *tx) del(key []byte) {
 
 func (t *tx) event(e *sessiond.Event) { t.events = append(t.events, appendEvent(nil, e)) }
 
-func (t *tx) count(tenant string, n int64) {
-	for i := range t.active {
-		if t.active[i].tenant == tenant {
-			t.active[i].n += n
+// countData keeps the counters of data keys in step with a record's change.
+func (t *tx) countData(old, now uint32) {
+	if old == now {
+		return
+	}
+	if old != 0 {
+		t.count(counter{key: old}, -1)
+	}
+	if now != 0 {
+		t.count(counter{key: now}, 1)
+	}
+}
+
+func (t *tx) count(c counter, n int64) {
+	for i := range t.counts {
+		if t.counts[i].counter == c {
+			t.counts[i].n += n
 			return
 		}
 	}
-	t.active = append(t.active, activeDelta{tenant, n})
+	t.counts = append(t.counts, count{c, n})
 }
 
 func (t *tx) changed(hash uint64, k sessiond.Key, st state) *change {
@@ -129,6 +149,11 @@ func (t *tx) put(hash uint64, old *state, r *sessiond.Record) *change {
 		t.set(appendPlace(appendRun(t.key, r.Tenant, r.Subject, class(r)), r.Cursor()), nil)
 	}
 	t.file(old, &st)
+	oldKey := uint32(0)
+	if prev != nil {
+		oldKey = prev.DataKey
+	}
+	t.countData(oldKey, r.DataKey)
 	t.value = appendRecord(t.value[:0], &st)
 	t.set(appendNamed(t.key, keyRecord, r.Key), t.value)
 	return t.changed(hash, r.Key, st)
@@ -142,7 +167,7 @@ func (t *tx) file(old, st *state) {
 	if !st.rec.EndedAt.IsZero() {
 		if wasLive {
 			t.del(appendDue(t.key, keyDue, old.filed, k))
-			t.count(k.Tenant, -1)
+			t.count(counter{tenant: k.Tenant}, -1)
 		}
 		if old.rec == nil || wasLive {
 			t.fileEnded(st.rec.EndedAt.UnixMilli(), k)
@@ -154,7 +179,7 @@ func (t *tx) file(old, st *state) {
 	case !wasLive:
 		st.filed = deadline
 		t.fileDue(deadline, k)
-		t.count(k.Tenant, 1)
+		t.count(counter{tenant: k.Tenant}, 1)
 	case deadline < old.filed:
 		st.filed = deadline
 		t.del(appendDue(t.key, keyDue, old.filed, k))
@@ -198,10 +223,11 @@ func (t *tx) remove(hash uint64, old *state) *change {
 	}
 	if r.EndedAt.IsZero() {
 		t.del(appendDue(t.key, keyDue, old.filed, r.Key))
-		t.count(r.Tenant, -1)
+		t.count(counter{tenant: r.Tenant}, -1)
 	} else {
 		t.del(appendDue(t.key, keyEnded, r.EndedAt.UnixMilli(), r.Key))
 	}
+	t.countData(r.DataKey, 0)
 	return t.changed(hash, r.Key, state{})
 }
 
@@ -259,13 +285,13 @@ func (t *tx) finish() error {
 		s.nextEvent++
 	}
 	t.nextEvent = s.nextEvent
-	for _, d := range t.active {
-		if d.n == 0 {
+	for _, c := range t.counts {
+		if c.n == 0 {
 			continue
 		}
-		s.active[d.tenant] += d.n
-		t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(s.active[d.tenant]))
-		t.set(activeKey(d.tenant), t.value)
+		s.counters[c.counter] += c.n
+		t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(s.counters[c.counter]))
+		t.set(counterKey(c.counter), t.value)
 	}
 	if now-s.clockAt >= clockInterval {
 		s.clockAt = now

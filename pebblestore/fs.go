@@ -16,16 +16,15 @@ import (
 //   - A new MANIFEST is in its directory durably before anything refers to it.
 //     Pebble leaves that to the next sync of the directory, and a crash in between
 //     can keep the reference and lose the file.
-//   - An error of creating, closing or sizing a log, or of syncing a directory, ends the
-//     process in an orderly way. Pebble would panic, or go on with what a
-//     failed sync has left behind. Errors of writing and syncing a log come back to
-//     the waiting commits.
+//   - A failed operation on a log, or sync of a directory, stops the store in an orderly
+//     way. Pebble would report it to waiting commits, if there are any, and
+//     panic with locks held when it comes to the end of the log.
 //   - Only the owner can read the files.
 type guardedFS struct {
 	vfs.FS
 	private bool        // set the mode of new files
 	serving atomic.Bool // from here on failures are fatal; before, Open reports them
-	fatal   func(error) // does not return
+	store   *Store
 }
 
 // errInUse marks the failure to lock the directory.
@@ -38,9 +37,18 @@ const (
 	logSuffix      = ".log"
 )
 
+// must does not return after an error.
 func (fs *guardedFS) must(err error) error {
 	if err != nil && fs.serving.Load() {
-		fs.fatal(err)
+		fs.store.fatal(err)
+	}
+	return err
+}
+
+// told stops the store after an error, and lets Pebble tell those who wait.
+func (fs *guardedFS) told(err error) error {
+	if err != nil && fs.serving.Load() {
+		fs.store.fail(err)
 	}
 	return err
 }
@@ -105,7 +113,21 @@ type logFile struct {
 	fs *guardedFS
 }
 
-func (f logFile) Close() error { return f.fs.must(f.File.Close()) }
+func (f logFile) Write(b []byte) (int, error) {
+	n, err := f.File.Write(b)
+	return n, f.fs.told(err)
+}
+
+func (f logFile) Sync() error     { return f.fs.told(f.File.Sync()) }
+func (f logFile) SyncData() error { return f.fs.told(f.File.SyncData()) }
+
+// Close is where Pebble would panic after an earlier error.
+func (f logFile) Close() error {
+	if err := f.fs.store.failed.Load(); err != nil {
+		return f.fs.must(*err)
+	}
+	return f.fs.must(f.File.Close())
+}
 
 // OpenDir implements [vfs.FS].
 func (fs *guardedFS) OpenDir(name string) (vfs.File, error) {

@@ -19,6 +19,7 @@ const (
 	keyEnded   = 'e' // time, tenant, id: when an ended record ended
 	keyEvent   = 'f' // number: the feed
 	keyActive  = 'n' // tenant: number of records not written down as ended
+	keyData    = 'k' // key id: number of records whose data it has sealed
 	keyMeta    = 'm' // name: facts about the store
 )
 
@@ -111,7 +112,31 @@ func appendEventKey(dst []byte, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, keyEvent), seq)
 }
 
-func activeKey(tenant string) []byte { return append([]byte{keyActive}, tenant...) }
+func counterKey(c counter) []byte {
+	if c.key != 0 {
+		return binary.BigEndian.AppendUint32([]byte{keyData}, c.key)
+	}
+	return append([]byte{keyActive}, c.tenant...)
+}
+
+func parseCounter(b []byte) (c counter, err error) {
+	switch {
+	case len(b) > 1 && b[0] == keyActive:
+		return counter{tenant: string(b[1:])}, nil
+	case len(b) == 5 && b[0] == keyData:
+		return counter{key: binary.BigEndian.Uint32(b[1:])}, nil
+	}
+	return c, corrupt("name of a counter")
+}
+
+func parseNamed(b []byte) (k sessiond.Key, err error) {
+	if len(b) > 1 {
+		if tenant, id, ok := bytes.Cut(b[1:], []byte{0}); ok {
+			return sessiond.Key{Tenant: string(tenant), ID: sessiond.ID(id)}, nil
+		}
+	}
+	return k, corrupt("record key of %d bytes", len(b))
+}
 
 // The facts about the store.
 var (

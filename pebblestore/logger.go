@@ -10,8 +10,9 @@ import (
 
 // An engineLogger carries what Pebble has to say to the store's log.
 type engineLogger struct {
-	log   *slog.Logger
-	fatal func(error) // does not return
+	log    *slog.Logger
+	fatal  func(error)   // does not return
+	failed chan struct{} // gets a signal when a flush or compaction has failed
 }
 
 // Infof implements [pebble.Logger]. Nothing that Pebble does normally is of interest to an operator.
@@ -36,6 +37,10 @@ func (l *engineLogger) Fatalf(format string, args ...any) {
 // keeps what the failed one would have written.
 func (l *engineLogger) background(err error) {
 	l.log.Error("flush or compaction failed", "err", err)
+	select {
+	case l.failed <- struct{}{}:
+	default:
+	}
 }
 
 // corruption reports a damaged file. Reads of it fail; the others go on.

@@ -1,18 +1,18 @@
 package pebblestore
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"crypto/rand"
-	"time"
 )
 
 // layoutVersion is the version of keys and values as a whole. Values have
@@ -35,10 +35,10 @@ func pebbleOptions(fs vfs.FS, o *Options, logger *engineLogger) *pebble.Options 
 		// is a step of its own, since older programs can't open it.
 		FormatMajorVersion: pebble.FormatTableFormatV6,
 
-		// Two memtables in use and one being flushed bound both the memory and
-		// what a restart after a crash has to replay.
-		MemTableSize:                32 << 20,
-		MemTableStopWritesThreshold: 4,
+		// These bound both the memory and what a restart after a crash has to replay. In
+		// quiet times there are two memtables; under load flushes may fall behind.
+		MemTableSize:                16 << 20,
+		MemTableStopWritesThreshold: 6,
 		// Start compacting early: reads by key look into every file of level 0.
 		L0CompactionThreshold:      2,
 		L0StopWritesThreshold:      64,
@@ -58,6 +58,16 @@ func pebbleOptions(fs vfs.FS, o *Options, logger *engineLogger) *pebble.Options 
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	return po
+}
+
+// openEngine opens Pebble, which panics on some failed syncs after it has cleaned up.
+func openEngine(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("engine panicked: %v", r)
+		}
+	}()
+	return pebble.Open(dir, o)
 }
 
 // checkDirectory refuses to make a store among files that are not ours. Sockets
@@ -111,12 +121,12 @@ type facts struct {
 	clock     time.Time // a time that has been served; zero: none
 	firstKept uint64    // number of the oldest event
 	next      uint64    // number of the next event
-	active    map[string]int64
+	counters  map[counter]int64
 }
 
 // readFacts reads the facts of the store in db, or founds a new one there.
 func readFacts(db *pebble.DB) (facts, error) {
-	f := facts{active: make(map[string]int64)}
+	f := facts{counters: make(map[counter]int64)}
 	format, ok, err := readNumber(db, metaFormat)
 	switch {
 	case err != nil:
@@ -145,7 +155,7 @@ func readFacts(db *pebble.DB) (facts, error) {
 	if f.next, err = nextEvent(db, f.firstKept); err != nil {
 		return f, err
 	}
-	return f, readActive(db, f.active)
+	return f, readCounters(db, f.counters)
 }
 
 // found makes an empty database a store.
@@ -154,26 +164,33 @@ func found(db *pebble.DB) (facts, error) {
 	if err != nil {
 		return facts{}, err
 	}
-	used := it.First()
+	used := it.First() && !bytes.Equal(it.Key(), metaEpoch) // which is there when founding was cut off
 	if err := it.Close(); err != nil {
 		return facts{}, err
 	}
 	if used {
 		return facts{}, errors.New("the directory holds a database that is not a session store")
 	}
-	var random [8]byte
-	rand.Read(random[:])
-	f := facts{epoch: binary.BigEndian.Uint64(random[:]), firstKept: 1, next: 1, active: make(map[string]int64)}
+	f := facts{firstKept: 1, next: 1, counters: make(map[counter]int64)}
+	if f.epoch, err = newEpoch(db); err != nil {
+		return f, err
+	}
 	b := db.NewBatch()
 	err = errors.Join(
 		b.Set(metaFormat, binary.BigEndian.AppendUint64(nil, layoutVersion), nil),
-		b.Set(metaEpoch, random[:], nil),
 		b.Set(metaFeed, binary.BigEndian.AppendUint64(nil, f.firstKept), nil),
 	)
 	if err == nil {
 		err = b.Commit(pebble.Sync)
 	}
 	return f, errors.Join(err, b.Close())
+}
+
+// newEpoch marks the positions of the feed from now on.
+func newEpoch(db *pebble.DB) (uint64, error) {
+	var random [8]byte
+	rand.Read(random[:])
+	return binary.BigEndian.Uint64(random[:]), db.Set(metaEpoch, random[:], pebble.Sync)
 }
 
 // readNumber reads a number of 8 bytes.
@@ -223,20 +240,26 @@ func nextEvent(db *pebble.DB, firstKept uint64) (uint64, error) {
 	return next, it.Close()
 }
 
-func readActive(db *pebble.DB, active map[string]int64) error {
-	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyActive}, UpperBound: []byte{keyActive + 1}})
-	if err != nil {
-		return err
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
+func readCounters(db *pebble.DB, counters map[counter]int64) error {
+	for _, kind := range []byte{keyActive, keyData} {
+		it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
 		if err != nil {
-			return errors.Join(err, it.Close())
+			return err
 		}
-		if len(v) != 8 {
-			return errors.Join(corrupt("counter of %d bytes", len(v)), it.Close())
+		for ok := it.First(); ok; ok = it.Next() {
+			c, err := parseCounter(it.Key())
+			v, errValue := it.ValueAndErr()
+			if err = errors.Join(err, errValue); err == nil && len(v) != 8 {
+				err = corrupt("counter of %d bytes", len(v))
+			}
+			if err != nil {
+				return errors.Join(err, it.Close())
+			}
+			counters[c] = int64(binary.BigEndian.Uint64(v))
 		}
-		active[string(it.Key()[1:])] = int64(binary.BigEndian.Uint64(v))
+		if err := errors.Join(it.Error(), it.Close()); err != nil {
+			return err
+		}
 	}
-	return errors.Join(it.Error(), it.Close())
+	return nil
 }

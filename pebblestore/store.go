@@ -46,6 +46,10 @@ type Options struct {
 	// half of it, reads always. It is checked once a second. Negative: no
 	// check. Default: 64 MiB.
 	MinFree int64
+	// NewEpoch begins a new epoch of the feed, for a directory that was put back from
+	// a copy: positions from before would otherwise mean other events. Readers that
+	// come with one get a batch with Reset.
+	NewEpoch bool
 	// OnFatal is called once, when the engine has failed such that neither its log
 	// nor what it shows in memory can be trusted. It should end the process;
 	// the next start recovers what is durable. If it returns, all
@@ -66,11 +70,12 @@ type Store struct {
 	cache *cache
 	disk  diskGauge
 
-	gate    sync.RWMutex // held for reading by calls under way, for writing by Close
-	closed  bool         // under gate
-	closing chan struct{}
-	failed  atomic.Pointer[error]
-	onFatal func(error)
+	gate        sync.RWMutex // held for reading by calls under way, for writing by Close
+	closed      bool         // under gate
+	closing     chan struct{}
+	flushFailed chan struct{}
+	failed      atomic.Pointer[error]
+	onFatal     func(error)
 
 	stripes  [stripeCount]stripe
 	subjects [subjectCount]sync.Mutex // taken before stripes
@@ -79,7 +84,7 @@ type Store struct {
 	// Commits are made one after the other, so that what has a number or is
 	// counted is in the log in that order.
 	commitMu  sync.Mutex // taken after stripes
-	active    map[string]int64
+	counters  map[counter]int64
 	nextEvent uint64
 	appended  int64 // time of the last event
 	clockAt   int64 // the clock as it was last written
@@ -114,17 +119,20 @@ func open(ctx context.Context, dir string, opts *Options) (*Store, error) {
 	o := withDefaults(opts)
 	s := &Store{
 		dir: dir, log: o.Logger, seed: maphash.MakeSeed(),
-		closing: make(chan struct{}), onFatal: o.OnFatal,
+		closing: make(chan struct{}), flushFailed: make(chan struct{}, 1), onFatal: o.OnFatal,
 	}
-	s.fs = &guardedFS{FS: o.FS, private: o.FS == vfs.Default, fatal: s.fatal}
+	s.fs = &guardedFS{FS: o.FS, private: o.FS == vfs.Default, store: s}
 	if err := checkDirectory(o.FS, dir); err != nil {
 		return nil, err
 	}
-	db, err := pebble.Open(dir, pebbleOptions(s.fs, o, &engineLogger{o.Logger, s.fatal}))
+	db, err := openEngine(dir, pebbleOptions(s.fs, o, &engineLogger{o.Logger, s.fatal, s.flushFailed}))
 	if err != nil {
 		return nil, openError(err)
 	}
 	facts, err := readFacts(db)
+	if err == nil && o.NewEpoch {
+		facts.epoch, err = newEpoch(db)
+	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -132,7 +140,7 @@ func open(ctx context.Context, dir string, opts *Options) (*Store, error) {
 	s.clock = steadyclock.New(o.Clock, facts.clock)
 	s.cache = newCache(o.RecordCache, s.now)
 	s.disk = diskGauge{fs: o.FS, dir: dir, minFree: o.MinFree, log: o.Logger}
-	s.epoch, s.active, s.nextEvent = facts.epoch, facts.active, facts.next
+	s.epoch, s.counters, s.nextEvent = facts.epoch, facts.counters, facts.next
 	s.firstKept.Store(facts.firstKept)
 	s.feed.synced.Store(facts.next)
 	s.last.Store(&commit{})
@@ -217,17 +225,23 @@ func (s *Store) Stats(ctx context.Context) (sessiond.Stats, error) {
 	}
 	defer s.gate.RUnlock()
 	s.commitMu.Lock()
-	active := make(map[string]int64, len(s.active))
-	for tenant, n := range s.active {
-		active[tenant] = n
+	stats := sessiond.Stats{Active: make(map[string]int64), DataKeys: make(map[uint32]int64)}
+	for c, n := range s.counters {
+		switch {
+		case c.key == 0:
+			stats.Active[c.tenant] = n
+		case n != 0:
+			stats.DataKeys[c.key] = n
+		}
 	}
 	last := s.last.Load()
-	now := s.now()
+	stats.Now = s.now()
 	s.commitMu.Unlock()
 	if err := last.wait(); err != nil {
 		return sessiond.Stats{}, err
 	}
-	return sessiond.Stats{Active: active, ClockOffset: s.clock.Offset(), Now: now}, nil
+	stats.ClockOffset = s.clock.Offset()
+	return stats, nil
 }
 
 // Close implements [sessiond.Store]. It writes everything into place, so that the
@@ -254,12 +268,18 @@ func (s *Store) Close() error {
 // flush writes memory to tables, or gives up after a while: what can't be flushed
 // now is in the log.
 func (s *Store) flush() error {
+	select {
+	case <-s.flushFailed: // an old one
+	default:
+	}
 	done, err := s.db.AsyncFlush()
 	if err != nil {
 		return err
 	}
 	select {
 	case <-done:
+	case <-s.flushFailed:
+		s.log.Warn("closing without a flush", "dir", s.dir)
 	case <-time.After(flushPatience):
 		s.log.Warn("closing without a flush", "dir", s.dir)
 	}

@@ -270,7 +270,7 @@ func (s *Store) erase(
 		}
 	}()
 	now := s.now()
-	events, err := fn(now, old.rec.At(now))
+	events, err := fn(now, old.rec)
 	if err != nil {
 		return nil, old.pend, err
 	}

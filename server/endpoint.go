@@ -33,7 +33,8 @@ type call struct {
 	tenant    string
 	body      []byte
 	op        Operation
-	sent      bool // the answer's header has been written
+	endTrace  func(Operation) // nil without Config.Trace
+	sent      bool            // the answer's header has been written
 
 	values [10]string // see set
 	used   int
@@ -45,6 +46,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.op.Method = r.Method
 	c.op.RequestID = requestID(r.Header["X-Request-Id"])
 	c.op.TraceID = traceID(r.Header["Traceparent"])
+	if s.cfg.Trace != nil {
+		c.ctx, c.op.TraceID, c.endTrace = s.cfg.Trace(r)
+	}
 	c.setCommonHeaders()
 	defer c.finish()
 	if err := c.serve(); err != nil {
@@ -84,6 +88,9 @@ func (c *call) observe() {
 	c.op.Duration = time.Since(c.started)
 	if c.cfg.Observe != nil {
 		c.cfg.Observe(c.op)
+	}
+	if c.endTrace != nil {
+		c.endTrace(c.op)
 	}
 }
 

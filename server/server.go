@@ -43,6 +43,9 @@ type Config struct {
 	MaxStreams int
 	// Observe is called once for every request, by its goroutine, after the answer was written. Default: none
 	Observe func(Operation)
+	// Trace begins the trace of a request, before anything is done for it. The context goes to everything that follows,
+	// traceID to Operation.TraceID, and end is called once, where Observe is. Default: none
+	Trace func(*http.Request) (_ context.Context, traceID string, end func(Operation))
 	// StreamOpened and StreamClosed are called when an event stream begins and ends. Default: none
 	StreamOpened, StreamClosed func()
 	// Logger is told of bugs and of stores that fail, with the request id, never of what requests carry. Default: none
@@ -73,7 +76,7 @@ type Operation struct {
 	Tenant    string        // in which the request acted; empty before the credential was accepted
 	Principal string        // the credential's subject; empty before it was accepted, and for gateways
 	RequestID string        // as in the answer's X-Request-Id
-	TraceID   string        // of the request's traceparent (W3C Trace Context); empty without one
+	TraceID   string        // of the request's traceparent (W3C Trace Context), or what Config.Trace said; empty without both
 	// Reason is why the session ended, when the request asked for its end or caused it; else empty
 	Reason sessiond.EndReason
 	// AuthFailure is why the credential was refused, else empty: a reason of [auth.Error] or one of AuthMissing,

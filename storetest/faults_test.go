@@ -30,6 +30,7 @@ type wrapper struct {
 	touch  func(s store, ctx context.Context, k key, inc sessiond.Incarnation, at time.Time) (result, error)
 	erase  func(s store, ctx context.Context, k key, fn eraser) error
 	list   func(s store, ctx context.Context, q sessiond.Query) (sessiond.Page, error)
+	scan   func(s store, ctx context.Context, after key, limit int) ([]*record, error)
 	events func(s store, ctx context.Context, q sessiond.EventQuery) (sessiond.EventBatch, error)
 	sweep  func(s store, ctx context.Context, p sessiond.SweepParams) (sessiond.SweepResult, error)
 	stats  func(s store, ctx context.Context) (sessiond.Stats, error)
@@ -75,6 +76,13 @@ func (w *wrapper) List(ctx context.Context, q sessiond.Query) (sessiond.Page, er
 		return w.list(w.store, ctx, q)
 	}
 	return w.store.List(ctx, q)
+}
+
+func (w *wrapper) Scan(ctx context.Context, after key, limit int) ([]*record, error) {
+	if w.scan != nil {
+		return w.scan(w.store, ctx, after, limit)
+	}
+	return w.store.Scan(ctx, after, limit)
 }
 
 func (w *wrapper) Events(ctx context.Context, q sessiond.EventQuery) (sessiond.EventBatch, error) {

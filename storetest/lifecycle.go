@@ -60,6 +60,10 @@ func calls() []call {
 			_, err := s.List(ctx, sessiond.Query{Tenant: tenant, Limit: 10})
 			return err
 		}},
+		{"Scan", func(ctx context.Context, s sessiond.Store) error {
+			_, err := s.Scan(ctx, sessiond.Key{}, 10)
+			return err
+		}},
 		{"Events", func(ctx context.Context, s sessiond.Store) error {
 			_, err := s.Events(ctx, sessiond.EventQuery{Tenant: tenant, Limit: 10})
 			return err

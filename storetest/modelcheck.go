@@ -164,4 +164,38 @@ func (m *model) compareAll() {
 	if diff := difference(want.Active, got.Active); diff != "" {
 		m.fatalf("active sessions differ (-want +got):\n%s", diff)
 	}
+	if diff := difference(want.DataKeys, got.DataKeys); diff != "" {
+		m.fatalf("records by data key differ (-want +got):\n%s", diff)
+	}
+	m.walk(1 + m.rng.IntN(8))
+}
+
+// walk compares all records, in steps of limit.
+func (m *model) walk(limit int) {
+	m.note("scan in steps of %d", limit)
+	var after sessiond.Key
+	for {
+		got, err := m.store.Scan(m.t.Context(), after, limit)
+		if err != nil {
+			m.fatalf("Scan after %v: %v", after, err)
+		}
+		m.follow()
+		want, err := m.ref.Scan(m.t.Context(), after, limit)
+		if err != nil {
+			m.fatalf("Scan of the reference: %v", err)
+		}
+		keys := func(records []*sessiond.Record) (all []sessiond.Key) {
+			for _, r := range records {
+				all = append(all, r.Key)
+			}
+			return all
+		}
+		if diff := difference(keys(want), keys(got)); diff != "" {
+			m.fatalf("Scan after %v differs (-want +got):\n%s", after, diff)
+		}
+		if len(got) < limit {
+			return
+		}
+		after = got[limit-1].Key
+	}
 }

@@ -32,6 +32,19 @@ var readFaults = map[string]fault{
 		})}),
 		fails: []string{"TestStore/Contract/create-stamps", "TestStore/Values/round-trip"},
 	},
+	"scan-skips-ended": {
+		wrap: broken(wrapper{scan: scanLive}),
+		// What it skips also ends its walks early.
+		fails: []string{"TestStore/Scan/ended"}, model: true,
+	},
+	"scan-repeats": {
+		wrap:  broken(wrapper{scan: scanFromKey}),
+		fails: []string{"TestStore/Scan/order", "TestStore/Scan/changing"}, model: true,
+	},
+	"forgets-data-keys-of-ended": {
+		wrap:  broken(wrapper{stats: statsKeysUp()}),
+		fails: []string{"TestStore/Scan/data-keys"}, model: true,
+	},
 	"folds-case-of-subjects": {
 		wrap:  broken(wrapper{list: listFolded}),
 		fails: []string{"TestStore/Values/subject"}, model: true,
@@ -247,4 +260,41 @@ func eventsWithHole(s store, ctx context.Context, q sessiond.EventQuery) (sessio
 	end, err := s.Events(ctx, sessiond.EventQuery{Tenant: q.Tenant, Limit: q.Limit})
 	batch.Position = end.Position
 	return batch, err
+}
+
+func scanLive(s store, ctx context.Context, after key, limit int) ([]*record, error) {
+	records, err := s.Scan(ctx, after, limit)
+	return slices.DeleteFunc(records, func(r *record) bool { return !r.EndedAt.IsZero() }), err
+}
+
+// scanFromKey begins with the key it should begin after.
+func scanFromKey(s store, ctx context.Context, after key, limit int) ([]*record, error) {
+	records, err := s.Scan(ctx, after, limit)
+	if err != nil || after == (key{}) || len(records) == 0 {
+		return records, err
+	}
+	res, err := s.Get(ctx, after)
+	if err != nil {
+		return records, nil
+	}
+	return append([]*record{res.Record}, records[:len(records)-1]...), nil
+}
+
+// statsKeysUp never counts a data key down.
+func statsKeysUp() func(store, context.Context) (sessiond.Stats, error) {
+	var mu sync.Mutex
+	most := make(map[uint32]int64)
+	return func(s store, ctx context.Context) (sessiond.Stats, error) {
+		stats, err := s.Stats(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		for k, n := range stats.DataKeys {
+			most[k] = max(most[k], n)
+		}
+		stats.DataKeys = make(map[uint32]int64)
+		for k, n := range most {
+			stats.DataKeys[k] = n
+		}
+		return stats, err
+	}
 }

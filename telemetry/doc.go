@@ -1,6 +1,6 @@
 // Package telemetry shows what a running service does: one log line for each
-// operation, and Prometheus metrics. It works by wrapping; the code it watches
-// does not know it.
+// operation, Prometheus metrics, and traces. It works by wrapping; the code it
+// watches does not know it.
 //
 // # In order of use
 //
@@ -20,11 +20,14 @@
 //	log.Operation(op)
 //	metrics.Observe(op)
 //
+// A [Tracer], where traces are wanted, attaches in the same way: to the store, to
+// the manager and to the server.
+//
 // # What holds
 //
 // A line is never dropped to save time: a request waits for the log only while
 // its buffer is full. A line holds one JSON object and nothing can break out of
-// it. Neither log nor metrics ever hold session data or tokens; should a token
+// it. Neither log nor metrics nor traces ever hold session data or tokens; should a token
 // of a session or a JWT get into a message or an attribute all the same, that
 // string is replaced as a whole by "[redacted]".
 //

@@ -19,7 +19,7 @@ func (m *Metrics) Store(s sessiond.Store) sessiond.Store {
 	w := &store{
 		Store: s, m: m,
 		create: timed("create"), get: timed("get"), update: timed("update"), touch: timed("touch"),
-		erase: timed("erase"), list: timed("list"), sweep: timed("sweep"), stats: timed("stats"),
+		erase: timed("erase"), list: timed("list"), scan: timed("scan"), sweep: timed("sweep"), stats: timed("stats"),
 	}
 	m.gauges.mu.Lock()
 	m.gauges.store, m.gauges.asked = w, time.Time{}
@@ -32,7 +32,7 @@ type store struct {
 	sessiond.Store
 	m *Metrics
 
-	create, get, update, touch, erase, list, sweep, stats timer
+	create, get, update, touch, erase, list, scan, sweep, stats timer
 }
 
 // A timer observes durations.
@@ -123,6 +123,14 @@ func (s *store) List(ctx context.Context, q sessiond.Query) (sessiond.Page, erro
 	page, err := s.Store.List(ctx, q)
 	s.list.since(start)
 	return page, err
+}
+
+// Scan implements [sessiond.Store].
+func (s *store) Scan(ctx context.Context, after sessiond.Key, limit int) ([]*sessiond.Record, error) {
+	start := now()
+	records, err := s.Store.Scan(ctx, after, limit)
+	s.scan.since(start)
+	return records, err
 }
 
 // Sweep implements [sessiond.Store].

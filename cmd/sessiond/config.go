@@ -16,22 +16,42 @@ var configFlags = []struct{ flag, key, usage string }{
 	{"store-url", "store.url", "where sessions are kept"},
 	{"keyset-file", "encryption.keyset_file", "data encryption keys"},
 	{"log-level", "log.level", "debug, info, warn or error"},
+	{"otlp-endpoint", "tracing.otlp_endpoint", "collector of traces"},
+	{pprofFlag, "ops_pprof", "serve /debug/pprof/ on the operators' address"},
 }
+
+const pprofFlag = "pprof"
 
 // addConfigFlags gives cmd the flags that loadConfig reads.
 func addConfigFlags(cmd *cobra.Command) {
 	cmd.Flags().String("config", "", "configuration `file` (or $SESSIOND_CONFIG)")
 	for _, f := range configFlags {
-		cmd.Flags().String(f.flag, "", fmt.Sprintf("%s (overrides %s)", f.usage, f.key))
+		usage := fmt.Sprintf("%s (overrides %s)", f.usage, f.key)
+		if f.flag == pprofFlag {
+			cmd.Flags().Bool(f.flag, false, usage)
+			continue
+		}
+		cmd.Flags().String(f.flag, "", usage)
 	}
 }
 
 // loadConfig loads and validates what the command line, environment and file
-// say, and tells of variables that are not known.
-func (p *program) loadConfig(cmd *cobra.Command) (*config.Config, error) {
+// say. The warnings are about variables that are not known.
+func (p *program) loadConfig(cmd *cobra.Command) (*config.Config, []config.Warning, error) {
+	cfg, warnings, err := p.readConfig(cmd)
+	if err != nil {
+		p.warn(warnings) // one of them may be the reason
+		return nil, nil, fmt.Errorf("configuration:\n  %s\nThe commented reference is \"sessiond config reference\"",
+			strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	}
+	return cfg, warnings, nil
+}
+
+// readConfig is loadConfig with all problems as they are, one a line.
+func (p *program) readConfig(cmd *cobra.Command) (*config.Config, []config.Warning, error) {
 	file, err := cmd.Flags().GetString("config")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if file == "" {
 		file = p.getenv("SESSIOND_CONFIG")
@@ -43,17 +63,17 @@ func (p *program) loadConfig(cmd *cobra.Command) (*config.Config, error) {
 		}
 	}
 	cfg, warnings, err := config.Load(params)
-	for _, w := range warnings {
-		fmt.Fprintf(p.stderr, "sessiond: warning: %s\n", w)
-	}
 	if err == nil {
 		err = cfg.Validate()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("configuration:\n  %s\nThe commented reference is \"sessiond config reference\"",
-			strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	return cfg, warnings, err
+}
+
+// warn tells a person of warnings; a server logs them instead.
+func (p *program) warn(warnings []config.Warning) {
+	for _, w := range warnings {
+		fmt.Fprintf(p.stderr, "sessiond: warning: %s\n", w)
 	}
-	return cfg, nil
 }
 
 func (p *program) configCommand() *cobra.Command {
@@ -65,10 +85,11 @@ func (p *program) configCommand() *cobra.Command {
 		Example: "  sessiond config --config /etc/sessiond/config.yaml\n  sessiond config reference > config.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.loadConfig(cmd)
+			cfg, warnings, err := p.loadConfig(cmd)
 			if err != nil {
 				return err
 			}
+			p.warn(warnings)
 			return cfg.Print(p.stdout)
 		},
 	}

@@ -57,6 +57,8 @@ func (p *program) devCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&cfg.Listen, "listen", cfg.Listen, "loopback `address` of the API")
 	cmd.Flags().StringVar(&cfg.OpsListen, "ops-listen", cfg.OpsListen, "loopback `address` of health, metrics and the issuer")
+	cmd.Flags().BoolVar(&cfg.OpsPprof, pprofFlag, false, "serve /debug/pprof/ on the operators' address")
+	cmd.Flags().StringVar(&cfg.Tracing.OTLPEndpoint, "otlp-endpoint", "", "`URL` of a collector of traces")
 	cmd.Flags().String("data", devDir, "`directory` that everything is kept under")
 	return cmd
 }

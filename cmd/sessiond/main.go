@@ -77,7 +77,7 @@ func (p *program) rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		p.devCommand(), p.serveCommand(), p.tokenCommand(), p.sessionCommand(),
-		p.keysetCommand(), p.configCommand(), p.versionCommand(),
+		p.keysetCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
 	)
 	return root
 }

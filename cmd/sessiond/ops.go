@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,10 @@ func newOpsHandler(s *service, registry *prometheus.Registry) (*opsHandler, erro
 	if err != nil {
 		return nil, err
 	}
+	docs, err := newDocsHandler()
+	if err != nil {
+		return nil, err
+	}
 	h := &opsHandler{ServeMux: http.NewServeMux(), s: s}
 	h.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	h.HandleFunc("GET /readyz", h.readyz)
@@ -34,6 +39,14 @@ func newOpsHandler(s *service, registry *prometheus.Registry) (*opsHandler, erro
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(document) // an operator that hangs up needs no more
 	})
+	h.Handle("GET /docs", docs)
+	if s.cfg.OpsPprof {
+		h.HandleFunc("GET /debug/pprof/", pprof.Index)
+		h.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		h.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		h.HandleFunc("/debug/pprof/symbol", pprof.Symbol) // go tool pprof posts to it
+		h.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	h.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if s.issuer == nil {
 			http.NotFound(w, r)

@@ -30,11 +30,11 @@ func (p *program) serveCommand() *cobra.Command {
 			"  SESSIOND_LOG_LEVEL=debug sessiond serve --config config.yaml --listen 127.0.0.1:8081",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.loadConfig(cmd)
+			cfg, warnings, err := p.loadConfig(cmd)
 			if err != nil {
 				return err
 			}
-			return p.serve(cmd.Context(), cfg)
+			return p.serve(cmd.Context(), cfg, warnings)
 		},
 	}
 	addConfigFlags(cmd)
@@ -42,12 +42,15 @@ func (p *program) serveCommand() *cobra.Command {
 }
 
 // serve runs the service on the configured addresses.
-func (p *program) serve(ctx context.Context, cfg *config.Config) (err error) {
+func (p *program) serve(ctx context.Context, cfg *config.Config, warnings []config.Warning) (err error) {
 	log, err := newLog(p.stderr, cfg.Log.Level)
 	if err != nil {
 		return err
 	}
 	defer log.Flush()
+	for _, w := range warnings {
+		log.Logger().Warn("configuration", "variable", w.Name, "warning", w.Text)
+	}
 	listeners, err := listen(cfg)
 	if err != nil {
 		return err

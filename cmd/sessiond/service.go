@@ -34,6 +34,7 @@ type service struct {
 	keys     *keyset.File   // nil when they are in memory only
 	manager  *sessiond.Manager
 	verifier *auth.Verifier
+	tracer   *telemetry.Tracer // nil without tracing
 	api      *server.Server
 	ops      *opsHandler
 	issuer   http.Handler // of sessiond dev: the local issuer, behind ops
@@ -66,6 +67,7 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (s 
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.store.Close())
+			s.flushTraces(ctx)
 		}
 	}()
 
@@ -75,14 +77,18 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (s 
 		Tenants: cfg.Metrics.Tenants, Version: version, Commit: commit(),
 		JWKSAge: s.verifier.KeyAges, KeysetPrimary: primary, LogErrors: log.Errors,
 	})
+	seams, err := s.trace(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s.manager, err = sessiond.New(sessiond.Config{
-		Store: metrics.Store(s.store), Sealer: sealer, Policy: policy(cfg), Logger: s.logger,
+		Store: metrics.Store(seams.store), Sealer: sealer, Policy: policy(cfg), Logger: s.logger, Trace: seams.manager,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.api, err = server.New(server.Config{
-		Manager: s.manager, Verifier: s.verifier, Gateways: gateways(cfg),
+		Manager: s.manager, Verifier: seams.verifier, Trace: seams.request, Gateways: gateways(cfg),
 		MaxBody: int64(cfg.Limits.MaxBody), Heartbeat: cfg.Events.Heartbeat, Logger: s.logger,
 		StreamOpened: metrics.StreamOpened, StreamClosed: metrics.StreamClosed,
 		Observe: func(op server.Operation) {
@@ -174,7 +180,9 @@ func (s *service) drain(ctx context.Context, api, ops *http.Server, stop func(),
 	}
 	errOps := ops.Shutdown(ctx)
 	stop()
-	return errors.Join(errAPI, errOps, work.Wait(), s.store.Close())
+	err := errors.Join(errAPI, errOps, work.Wait(), s.store.Close())
+	s.flushTraces(ctx)
+	return err
 }
 
 func (s *service) apiServer() (*http.Server, error) {

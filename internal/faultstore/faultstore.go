@@ -25,6 +25,7 @@ const (
 	Touch  Op = "touch"
 	Erase  Op = "erase"
 	List   Op = "list"
+	Scan   Op = "scan"
 	Events Op = "events"
 	Sweep  Op = "sweep"
 	Stats  Op = "stats"
@@ -245,6 +246,13 @@ func (s *Store) Erase(
 func (s *Store) List(ctx context.Context, q sessiond.Query) (sessiond.Page, error) {
 	return call(ctx, s, List, sessiond.ErrUnavailable, func() (sessiond.Page, error) {
 		return s.below.List(ctx, q)
+	})
+}
+
+// Scan implements [sessiond.Store].
+func (s *Store) Scan(ctx context.Context, after sessiond.Key, limit int) ([]*sessiond.Record, error) {
+	return call(ctx, s, Scan, sessiond.ErrUnavailable, func() ([]*sessiond.Record, error) {
+		return s.below.Scan(ctx, after, limit)
 	})
 }
 

@@ -23,6 +23,10 @@ type Config struct {
 	// from listen. Default 127.0.0.1:9090.
 	OpsListen string `yaml:"ops_listen"`
 
+	// Serve profiles of the running program under /debug/pprof/ on ops_listen. They show how the program works and
+	// cost it time: for the search for a cause. Default false.
+	OpsPprof bool `yaml:"ops_pprof"`
+
 	// TLS on the API address. Without it the API speaks cleartext HTTP/1.1 and HTTP/2 and belongs behind a proxy.
 	TLS TLS `yaml:"tls"`
 
@@ -241,7 +245,9 @@ type Metrics struct {
 
 // Tracing is distributed tracing.
 type Tracing struct {
-	// Address of an OTLP collector. Not built into this version: leave it empty. Default "".
+	// Base URL of an OpenTelemetry collector that takes OTLP over HTTP, as in http://localhost:4318; /v1/traces is
+	// appended. Empty: no traces. Headers, sampling and so on are set by OpenTelemetry's own variables, such as
+	// OTEL_EXPORTER_OTLP_HEADERS and OTEL_TRACES_SAMPLER. Default "".
 	OTLPEndpoint string `yaml:"otlp_endpoint"`
 }
 

@@ -89,7 +89,7 @@ func TestLoadPrecedence(t *testing.T) {
 
 // texts has a value for every key that differs from the default.
 var texts = map[string]string{
-	"listen": "h:1", "ops_listen": "h:2", "tls.cert_file": "/c", "tls.key_file": "/k", "store.url": "memory:",
+	"listen": "h:1", "ops_listen": "h:2", "ops_pprof": "true", "tls.cert_file": "/c", "tls.key_file": "/k", "store.url": "memory:",
 	"auth.issuers":      `[{"issuer":"https://a","audience":"b","roles_claims":["x.y",["p.q"]],"roles":{"r.s":["t"]}}]`,
 	"auth.jwks_refresh": "1m", "auth.max_key_age": "1h", "gateways": `{"app":{"touch":false}}`,
 	"session.default_lifetime": "1h", "session.max_lifetime": "2h", "session.default_idle_timeout": "1m",
@@ -103,7 +103,7 @@ var texts = map[string]string{
 
 // allTexts is the configuration that texts describes.
 func allTexts() *config.Config {
-	c := &config.Config{Listen: "h:1", OpsListen: "h:2"}
+	c := &config.Config{Listen: "h:1", OpsListen: "h:2", OpsPprof: true}
 	c.TLS = config.TLS{CertFile: "/c", KeyFile: "/k"}
 	c.Store.URL = "memory:"
 	c.Auth = config.Auth{JWKSRefresh: time.Minute, MaxKeyAge: time.Hour, Issuers: []config.Issuer{{

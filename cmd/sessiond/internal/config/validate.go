@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,8 +39,8 @@ func (c *Config) Validate() error {
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "json")
 	p.number("metrics.tenants", c.Metrics.Tenants, 0, 10_000)
-	if c.Tracing.OTLPEndpoint != "" {
-		p.add("tracing.otlp_endpoint", "tracing is not built into this version: leave it empty")
+	if err := c.Tracing.check(); err != nil {
+		p.add("tracing.otlp_endpoint", "%w", err)
 	}
 	return errors.Join(p...)
 }
@@ -143,6 +144,24 @@ func (e Events) validate(p *problems) {
 	p.between("events.retention", e.Retention, time.Second, 720*time.Hour, "")
 	p.number("events.max", e.Max, 1, 100_000_000)
 	p.between("events.heartbeat", e.Heartbeat, 100*time.Millisecond, 10*time.Minute, "")
+}
+
+// check does not quote the URL: it may hold a password, which is one of the things that are refused.
+func (t Tracing) check() error {
+	if t.OTLPEndpoint == "" {
+		return nil
+	}
+	const remedy = "write the collector's base URL, as in http://localhost:4318"
+	u, err := url.Parse(t.OTLPEndpoint)
+	switch {
+	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http"):
+		return errors.New("is not a web address: " + remedy)
+	case u.User != nil:
+		return errors.New("has a user name or password: remove it and set OTEL_EXPORTER_OTLP_HEADERS instead")
+	case strings.ContainsAny(t.OTLPEndpoint, "?#"):
+		return errors.New("has a query or a fragment: " + remedy)
+	}
+	return nil
 }
 
 func (c *Config) validateLimits(p *problems) {

@@ -255,7 +255,13 @@ func TestValidateRefusesTheRest(t *testing.T) {
 		{func(c *config.Config) { c.Log.Format = "text" }, `log.format: is "text": write json`},
 		{func(c *config.Config) { c.Metrics.Tenants = 10_001 }, "metrics.tenants: "},
 		{func(c *config.Config) { c.Tracing.OTLPEndpoint = "http://x:y@z" },
-			"tracing.otlp_endpoint: tracing is not built into this version"},
+			"tracing.otlp_endpoint: has a user name or password"},
+		{func(c *config.Config) { c.Tracing.OTLPEndpoint = "localhost:4318" }, "tracing.otlp_endpoint: is not a web address"},
+		{func(c *config.Config) { c.Tracing.OTLPEndpoint = "https:///v1/traces" },
+			"tracing.otlp_endpoint: is not a web address"},
+		{func(c *config.Config) { c.Tracing.OTLPEndpoint = "grpc://c:4317" }, "tracing.otlp_endpoint: is not a web address"},
+		{func(c *config.Config) { c.Tracing.OTLPEndpoint = "http://c:4318/?token=x" },
+			"tracing.otlp_endpoint: has a query or a fragment"},
 	})
 }
 

@@ -1,0 +1,4 @@
+package apidoc
+
+// Markdown is what a description becomes.
+func Markdown(source string, level int) string { return string(markdown(source, level)) }

@@ -1,0 +1,217 @@
+package pebblestore_test
+
+import (
+	"crypto/rand"
+	"fmt"
+	mrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"sessiond.example/sessiond"
+	"sessiond.example/sessiond/pebblestore"
+	"sessiond.example/sessiond/storetest"
+)
+
+// onDisk opens a store on the real file system.
+func onDisk(t testing.TB) storetest.Fixture {
+	h := &hands{}
+	s := open(t, filepath.Join(t.TempDir(), "data"), pebblestore.Options{Clock: h, BlockCache: 256 << 20})
+	t.Cleanup(func() { _ = s.Close() })
+	return storetest.Fixture{Store: s, Advance: h.advance}
+}
+
+func BenchmarkStore(b *testing.B) { storetest.Bench(b, onDisk) }
+
+func benchKey(n uint64) sessiond.Key {
+	return sessiond.Key{
+		Tenant: "default",
+		ID:     sessiond.ID(fmt.Sprintf("0199c0de-%04x-7000-8000-%012x", n*7919%65536, n)),
+	}
+}
+
+// benchCreation is a session of the usual size: about 700 bytes.
+func benchCreation(n uint64) sessiond.Creation {
+	r := &sessiond.Record{
+		Key:         benchKey(n),
+		Subject:     fmt.Sprintf("user-%d@example.com", n%50_000),
+		Labels:      map[string]string{"device": "iPhone 17", "ip": "203.0.113.77", "client": "web"},
+		Data:        make([]byte, 350),
+		DataKey:     1,
+		IdleTimeout: 30 * time.Minute,
+		Version:     1,
+		CreatedBy:   sessiond.Actor{Sub: "service-account-shop", Client: "shop"},
+	}
+	rand.Read(r.Incarnation[:])
+	rand.Read(r.TokenHash[:])
+	rand.Read(r.Data)
+	return sessiond.Creation{Record: r, Lifetime: 12 * time.Hour}
+}
+
+// openFilled opens a store on disk with n sessions.
+func openFilled(b *testing.B, n int, o pebblestore.Options) (*pebblestore.Store, *hands) {
+	b.Helper()
+	h := &hands{}
+	o.Clock = h
+	s := open(b, filepath.Join(b.TempDir(), "data"), o)
+	b.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	var next atomic.Uint64
+	done := make(chan error, 256)
+	for range cap(done) {
+		go func() {
+			for {
+				i := next.Add(1) - 1
+				if i >= uint64(n) {
+					done <- nil
+					return
+				}
+				if _, err := s.Create(b.Context(), benchCreation(i)); err != nil {
+					done <- err
+					return
+				}
+			}
+		}()
+	}
+	for range cap(done) {
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	}
+	return s, h
+}
+
+func BenchmarkGetHot(b *testing.B) {
+	s, _ := openFilled(b, 1000, pebblestore.Options{})
+	b.ReportAllocs()
+	for i := uint64(0); b.Loop(); i++ {
+		k := sessiond.Key{Tenant: "default", ID: "0199c0de-1eef-7000-8000-000000000001"}
+		if _, err := s.Get(b.Context(), k); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkGetHotParallel(b *testing.B) {
+	s, _ := openFilled(b, 1000, pebblestore.Options{})
+	b.ReportAllocs()
+	ctx := b.Context()
+	b.RunParallel(func(pb *testing.PB) {
+		k := benchKey(mrand.Uint64N(1000))
+		for pb.Next() {
+			if _, err := s.Get(ctx, k); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkGet200kRandom(b *testing.B) {
+	const n = 200_000
+	s, _ := openFilled(b, n, pebblestore.Options{BlockCache: 256 << 20})
+	keys := make([]sessiond.Key, n)
+	for i := range keys {
+		keys[i] = benchKey(uint64(i))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Get(b.Context(), keys[mrand.IntN(n)]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchmarkCreate(b *testing.B, writers int) {
+	s, _ := openFilled(b, 0, pebblestore.Options{})
+	var next atomic.Uint64
+	ctx := b.Context()
+	parallel(b, writers, func() error {
+		_, err := s.Create(ctx, benchCreation(next.Add(1)))
+		return err
+	})
+}
+
+// parallel runs fn b.N times in so many goroutines.
+func parallel(b *testing.B, goroutines int, fn func() error) {
+	b.ReportAllocs()
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	done := make(chan error, goroutines)
+	for range goroutines {
+		go func() {
+			for left.Add(-1) >= 0 {
+				if err := fn(); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range goroutines {
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+func BenchmarkCreate1(b *testing.B)   { benchmarkCreate(b, 1) }
+func BenchmarkCreate64(b *testing.B)  { benchmarkCreate(b, 64) }
+func BenchmarkCreate256(b *testing.B) { benchmarkCreate(b, 256) }
+
+// BenchmarkFsyncLoop is the floor of one durable write: what a program pays that
+// appends 700 bytes to a file and syncs it.
+func BenchmarkFsyncLoop(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	data := make([]byte, 1500)
+	for b.Loop() {
+		if _, err := f.Write(data); err != nil {
+			b.Fatal(err)
+		}
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkTouch64(b *testing.B) {
+	const n = 100_000
+	s, h := openFilled(b, n, pebblestore.Options{})
+	var ms atomic.Int64
+	ctx := b.Context()
+	parallel(b, 64, func() error {
+		if ms.Add(1)%512 == 0 {
+			h.advance(time.Millisecond)
+		}
+		_, err := s.Touch(ctx, benchKey(mrand.Uint64N(n)), sessiond.Incarnation{}, time.Time{})
+		return err
+	})
+}
+
+func BenchmarkSweep10k(b *testing.B) {
+	const n = 10_000
+	p := sessiond.SweepParams{
+		Limit: n, Retention: time.Minute, EventRetention: time.Hour, MaxEvents: 1_000_000,
+	}
+	for b.Loop() {
+		b.StopTimer()
+		s, h := openFilled(b, n, pebblestore.Options{})
+		h.advance(time.Hour)
+		b.StartTimer()
+		if res, err := s.Sweep(b.Context(), p); err != nil || res.Idle != n {
+			b.Fatal(res, err)
+		}
+	}
+	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "ended/s")
+}

@@ -1,0 +1,33 @@
+package pebblestore
+
+import "sessiond.example/sessiond"
+
+// Stored is what the codec keeps beside the record.
+type Stored struct {
+	Record  *sessiond.Record
+	Filed   int64
+	Unknown []byte
+}
+
+func EncodeRecord(s Stored) []byte {
+	return appendRecord(nil, &state{rec: s.Record, filed: s.Filed, unknown: s.Unknown})
+}
+
+func DecodeRecord(k sessiond.Key, b []byte) (Stored, error) {
+	st, err := decodeRecord(k, b)
+	return Stored{st.rec, st.filed, st.unknown}, err
+}
+
+func EncodeEvent(e sessiond.Event) []byte { return appendEvent(nil, &e) }
+
+func DecodeEvent(b []byte) (sessiond.Event, error) { return decodeEvent(b) }
+
+func EncodePlace(c sessiond.Cursor) []byte { return appendPlace(nil, c) }
+
+func DecodePlace(b []byte) (sessiond.Cursor, error) { return parsePlace(b) }
+
+func DecodeDue(b []byte) (int64, sessiond.Key, error) { return parseDue(b) }
+
+const ComparerName = comparerName
+
+var MetaFormat = metaFormat
