@@ -76,7 +76,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.err }
 
 // A Client is a remote [sessiond.Manager]. It is safe for concurrent use. It
-// does not retry: an error that matches [sessiond.ErrUnavailable] tells that a
+// does not retry, except that net/http may repeat reads, and creates with an
+// IdempotencyKey, on another connection: an error that matches [sessiond.ErrUnavailable] tells that a
 // write was not applied, [sessiond.ErrUnknown] that it may have been.
 type Client struct {
 	cfg  Config
@@ -175,6 +176,11 @@ func (c *Client) send(ctx context.Context, r call) (*http.Response, error) {
 func (r *call) transportError(ctx context.Context, err error) error {
 	var dial *net.OpError
 	unsent := errors.As(err, &dial) && dial.Op == "dial"
+	if r.header[api.HeaderIdemKey] != nil {
+		// net/http repeats such a request by itself when a connection breaks: that
+		// the last attempt was not sent says nothing of the first.
+		unsent = false
+	}
 	switch {
 	case r.write() && !unsent:
 		return fmt.Errorf("%w: %w", sessiond.ErrUnknown, err)

@@ -23,3 +23,5 @@ func newDocsHandler() (http.Handler, error) {
 		w.Write(page) // a reader that hangs up needs no more
 	}), nil
 }
+
+//go:generate go test -run ^(TestManPages|TestConfigurationPage)$ . -update

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,7 +141,7 @@ func TestKeysetSidecar(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	defer func() {
-		if cmd.Process.Signal(os.Interrupt) != nil {
+		if cmd.Process.Signal(syscall.SIGTERM) != nil {
 			return
 		}
 		select {
@@ -191,7 +192,7 @@ func waitForKeyset(t *testing.T, name string, primary uint32) {
 	t.Fatalf("the keyset with the key %d did not arrive: %v", primary, err)
 }
 
-// The README of the API says which variables the chart may set.
+// A variable that is no setting is only warned of when the program starts.
 func TestChartSetsKnownVariables(t *testing.T) {
 	t.Parallel()
 	reference := read(t, "cmd/sessiond/internal/config/sessiond.sample.yaml")

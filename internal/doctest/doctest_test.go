@@ -44,9 +44,13 @@ func read(t *testing.T, file string) string {
 
 func TestDocuments(t *testing.T) {
 	for _, file := range documents(t) {
-		t.Run(filepath.Base(file), func(t *testing.T) {
+		name, err := filepath.Rel(root, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			all, err := blocks(filepath.Base(file), read(t, file))
+			all, err := blocks(name, read(t, file))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,11 +123,12 @@ func (d *document) run(b *block) {
 		"127.0.0.1:8080", d.api, "127.0.0.1:9090", d.ops, "go run ./cmd/sessiond", "sessiond",
 	).Replace(b.text)
 	state := filepath.Join(d.dir, "variables.sh")
-	script = "set -a\nif [ -e " + state + " ]; then . " + state + "; fi\nset -euo pipefail\n" + script + "export -p >" + state + "\n"
+	script = "set -a\nif [ -e " + state + " ]; then . " + state + "; fi\nDOCTEST_CURL=" + curl +
+		"\nset -euo pipefail\n" + script + "export -p >" + state + "\n"
 	ctx, cancel := context.WithTimeout(d.t.Context(), timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
-	cmd.Dir, cmd.Env = d.dir, append(environment(d.t, d.dir), "DOCTEST_CURL="+curl)
+	cmd.Dir, cmd.Env = d.dir, environment(d.t, d.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var stdout, stderr bytes.Buffer

@@ -21,7 +21,7 @@ var buildProgram = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = filepath.Abs(programDir); err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "sessiond"), root+"/cmd/sessiond").CombinedOutput()
+	out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", filepath.Join(dir, "sessiond"), root+"/cmd/sessiond").CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))
 	}
