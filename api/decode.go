@@ -18,6 +18,7 @@ import (
 // DecodeCreate reads the body of a create.
 func DecodeCreate(body []byte) (p sessiond.CreateParams, err error) {
 	var d decoder
+	var c content
 	err = d.object(body, func(name string, v jsontext.Value) bool {
 		switch name {
 		case "id":
@@ -25,41 +26,46 @@ func DecodeCreate(body []byte) (p sessiond.CreateParams, err error) {
 			d.check(p.ID != "", "/id", "must not be empty")
 		case "subject":
 			p.Subject = d.text("/subject", v)
-		case "data":
-			p.Data = v
-		case "labels":
-			p.Labels = d.labels(v)
-		case "expires_in":
-			p.ExpiresIn = d.seconds("/expires_in", v)
-		case "idle_timeout":
-			p.IdleTimeout = d.seconds("/idle_timeout", v)
 		default:
-			return false
+			return d.content(&c, name, v)
 		}
 		return true
 	})
+	p.Data, p.Labels, p.ExpiresIn, p.IdleTimeout = c.data, c.labels, c.expiresIn, c.idleTimeout
 	return p, err
 }
 
 // DecodeUpdate reads the body of a PUT.
 func DecodeUpdate(body []byte) (p sessiond.UpdateParams, err error) {
 	var d decoder
-	err = d.object(body, func(name string, v jsontext.Value) bool {
-		switch name {
-		case "data":
-			p.Data = v
-		case "labels":
-			p.Labels = d.labels(v)
-		case "expires_in":
-			p.ExpiresIn = d.seconds("/expires_in", v)
-		case "idle_timeout":
-			p.IdleTimeout = d.seconds("/idle_timeout", v)
-		default:
-			return false
-		}
-		return true
-	})
+	var c content
+	err = d.object(body, func(name string, v jsontext.Value) bool { return d.content(&c, name, v) })
+	p.Data, p.Labels, p.ExpiresIn, p.IdleTimeout = c.data, c.labels, c.expiresIn, c.idleTimeout
 	return p, err
+}
+
+// content is what callers may set at a create and change later.
+type content struct {
+	data                   jsontext.Value
+	labels                 map[string]string
+	expiresIn, idleTimeout *time.Duration
+}
+
+// content reads one member of c and reports whether it is one.
+func (d *decoder) content(c *content, name string, v jsontext.Value) bool {
+	switch name {
+	case "data":
+		c.data = v
+	case "labels":
+		c.labels = d.labels(v)
+	case "expires_in":
+		c.expiresIn = d.seconds("/expires_in", v)
+	case "idle_timeout":
+		c.idleTimeout = d.seconds("/idle_timeout", v)
+	default:
+		return false
+	}
+	return true
 }
 
 // DecodeRotate reads the body of a rotate, which may be empty.

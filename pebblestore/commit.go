@@ -128,7 +128,7 @@ func (t *tx) changed(hash uint64, k sessiond.Key, st state) *change {
 
 // put writes r in place of old, which has no record if there is none.
 func (t *tx) put(hash uint64, old *state, r *sessiond.Record) *change {
-	st := state{rec: r, unknown: old.unknown}
+	st := state{rec: r, unknown: nextFields(old.unknown)}
 	prev := old.rec
 	moved := prev == nil || class(prev) != class(r)
 	if prev != nil {

@@ -23,6 +23,7 @@ import (
 type guardedFS struct {
 	vfs.FS
 	private bool        // set the mode of new files
+	home    string      // the store's directory; what is below it are copies, whose failures are no one else's
 	serving atomic.Bool // from here on failures are fatal; before, Open reports them
 	store   *Store
 }
@@ -70,13 +71,13 @@ func (fs *guardedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.Fi
 	if err == nil && strings.HasPrefix(base, manifestPrefix) {
 		err = syncDir(fs.FS, fs.PathDir(name))
 	}
-	return fs.created(f, base, err)
+	return fs.created(f, name, err)
 }
 
 // ReuseForWrite implements [vfs.FS].
 func (fs *guardedFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := fs.FS.ReuseForWrite(oldname, newname, category)
-	return fs.created(f, fs.PathBase(newname), err)
+	return fs.created(f, newname, err)
 }
 
 // OpenReadWrite implements [vfs.FS].
@@ -87,12 +88,12 @@ func (fs *guardedFS) OpenReadWrite(
 	if err == nil {
 		err = fs.own(name)
 	}
-	return fs.created(f, fs.PathBase(name), err)
+	return fs.created(f, name, err)
 }
 
 // created passes on a file that was opened for writing, or closes it after an error.
-func (fs *guardedFS) created(f vfs.File, base string, err error) (vfs.File, error) {
-	isLog := strings.HasSuffix(base, logSuffix)
+func (fs *guardedFS) created(f vfs.File, name string, err error) (vfs.File, error) {
+	isLog := strings.HasSuffix(name, logSuffix) && fs.PathDir(name) == fs.home
 	if err != nil {
 		if f != nil {
 			_ = f.Close() // the error at hand says more
@@ -132,8 +133,8 @@ func (f logFile) Close() error {
 // OpenDir implements [vfs.FS].
 func (fs *guardedFS) OpenDir(name string) (vfs.File, error) {
 	f, err := fs.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
+	if err != nil || fs.PathJoin(name) != fs.home {
+		return f, err
 	}
 	return dirFile{f, fs}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,11 +15,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
-
-// layoutVersion is the version of keys and values as a whole. Values have
-// versions of their own and keep fields they don't know, so it changes only when
-// an older program must not touch the store.
-const layoutVersion = 1
 
 // comparerName marks a directory as ours: Pebble refuses to open a database that
 // was made with a comparer of another name, before it changes anything.
@@ -100,6 +96,14 @@ func checkDirectory(fs vfs.FS, dir string) error {
 	return nil
 }
 
+// holdsDatabase reports whether there is anything to open in dir.
+func holdsDatabase(fs vfs.FS, dir string) bool {
+	names, err := fs.List(dir)
+	return err == nil && slices.ContainsFunc(names, func(name string) bool {
+		return strings.HasPrefix(name, "marker.manifest.")
+	})
+}
+
 // openError makes an error of opening say what to do about it.
 func openError(err error) error {
 	var inUse errInUse
@@ -117,6 +121,7 @@ func openError(err error) error {
 
 // facts are what an existing store says about itself.
 type facts struct {
+	layout    uint64
 	epoch     uint64
 	clock     time.Time // a time that has been served; zero: none
 	firstKept uint64    // number of the oldest event
@@ -133,12 +138,13 @@ func readFacts(db *pebble.DB) (facts, error) {
 		return f, err
 	case !ok:
 		return found(db)
-	case format > layoutVersion:
+	case format > newestLayout:
 		return f, fmt.Errorf("the store has layout version %d, and this program knows versions up to %d: "+
-			"it was written by a newer sessiond", format, layoutVersion)
-	case format != layoutVersion:
+			"it was written by a newer sessiond", format, newestLayout)
+	case format < oldestLayout:
 		return f, corrupt("layout version %d", format)
 	}
+	f.layout = format
 	if f.epoch, ok, err = readNumber(db, metaEpoch); err != nil || !ok {
 		return f, errors.Join(err, corrupt("no feed epoch"))
 	}
@@ -171,13 +177,13 @@ func found(db *pebble.DB) (facts, error) {
 	if used {
 		return facts{}, errors.New("the directory holds a database that is not a session store")
 	}
-	f := facts{firstKept: 1, next: 1, counters: make(map[counter]int64)}
+	f := facts{layout: newestLayout, firstKept: 1, next: 1, counters: make(map[counter]int64)}
 	if f.epoch, err = newEpoch(db); err != nil {
 		return f, err
 	}
 	b := db.NewBatch()
 	err = errors.Join(
-		b.Set(metaFormat, binary.BigEndian.AppendUint64(nil, layoutVersion), nil),
+		b.Set(metaFormat, binary.BigEndian.AppendUint64(nil, newestLayout), nil),
 		b.Set(metaFeed, binary.BigEndian.AppendUint64(nil, f.firstKept), nil),
 	)
 	if err == nil {
@@ -192,6 +198,8 @@ func newEpoch(db *pebble.DB) (uint64, error) {
 	rand.Read(random[:])
 	return binary.BigEndian.Uint64(random[:]), db.Set(metaEpoch, random[:], pebble.Sync)
 }
+
+func bigEndian(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // readNumber reads a number of 8 bytes.
 func readNumber(r pebble.Reader, key []byte) (n uint64, ok bool, err error) {

@@ -50,6 +50,11 @@ type Options struct {
 	// a copy: positions from before would otherwise mean other events. Readers that
 	// come with one get a batch with Reset.
 	NewEpoch bool
+	// NotBefore is a time that the store's clock has reached. Default: it starts at
+	// the machine's time, or at the latest that the store has served.
+	NotBefore time.Time
+	// MustExist makes Open fail with ErrNoStore instead of making a store.
+	MustExist bool
 	// OnFatal is called once, when the engine has failed such that neither its log
 	// nor what it shows in memory can be trusted. It should end the process;
 	// the next start recovers what is durable. If it returns, all
@@ -66,6 +71,8 @@ type Store struct {
 	log   *slog.Logger
 	clock *steadyclock.Clock
 	epoch uint64 // marks positions of this store's feed
+	// layout is the version of keys and values that the store is kept in.
+	layout atomic.Uint64
 	seed  maphash.Seed
 	cache *cache
 	disk  diskGauge
@@ -101,6 +108,11 @@ var (
 	errFailed = fmt.Errorf("%w: the storage engine has failed", sessiond.ErrUnavailable)
 )
 
+// ErrNoStore is the error of an Open that must not make a store where there is none.
+var ErrNoStore = errors.New("there is no store in the directory")
+
+const defaultMinFree = 64 << 20
+
 // Open opens the store in dir, and makes it when dir does not exist or is empty. It refuses
 // a directory that another process uses, that holds something else, or that a
 // newer program has written. ctx only guards the beginning of the call.
@@ -125,6 +137,10 @@ func open(ctx context.Context, dir string, opts *Options) (*Store, error) {
 	if err := checkDirectory(o.FS, dir); err != nil {
 		return nil, err
 	}
+	if o.MustExist && !holdsDatabase(o.FS, dir) {
+		return nil, ErrNoStore
+	}
+	s.fs.home = o.FS.PathJoin(dir)
 	db, err := openEngine(dir, pebbleOptions(s.fs, o, &engineLogger{o.Logger, s.fatal, s.flushFailed}))
 	if err != nil {
 		return nil, openError(err)
@@ -133,11 +149,18 @@ func open(ctx context.Context, dir string, opts *Options) (*Store, error) {
 	if err == nil && o.NewEpoch {
 		facts.epoch, err = newEpoch(db)
 	}
+	if err == nil {
+		err = s.removeLeftovers()
+	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	s.db = db
+	if facts.clock.Before(o.NotBefore) {
+		facts.clock = o.NotBefore
+	}
 	s.clock = steadyclock.New(o.Clock, facts.clock)
+	s.layout.Store(facts.layout)
 	s.cache = newCache(o.RecordCache, s.now)
 	s.disk = diskGauge{fs: o.FS, dir: dir, minFree: o.MinFree, log: o.Logger}
 	s.epoch, s.counters, s.nextEvent = facts.epoch, facts.counters, facts.next
@@ -172,7 +195,7 @@ func withDefaults(opts *Options) *Options {
 		o.RecordCache = 32 << 20
 	}
 	if o.MinFree == 0 {
-		o.MinFree = 64 << 20
+		o.MinFree = defaultMinFree
 	}
 	if o.OnFatal == nil {
 		o.OnFatal = func(error) { os.Exit(1) }

@@ -166,17 +166,29 @@ func (c *sessionCLI) createCommand() *cobra.Command {
 }
 
 func (c *sessionCLI) getCommand() *cobra.Command {
+	return c.oneCommand("get ID", "Print a session", "  sessiond session get session-001", (*client.Client).Get)
+}
+
+func (c *sessionCLI) touchCommand() *cobra.Command {
+	return c.oneCommand("touch ID", "Record activity of the session's holder now",
+		"  sessiond session touch session-001", (*client.Client).Touch)
+}
+
+// oneCommand is a command that takes an id and prints the session.
+func (c *sessionCLI) oneCommand(
+	use, short, example string, call func(*client.Client, context.Context, sessiond.ID) (*sessiond.Session, error),
+) *cobra.Command {
 	return &cobra.Command{
-		Use:     "get ID",
-		Short:   "Print a session",
-		Example: "  sessiond session get session-001",
+		Use:     use,
+		Short:   short,
+		Example: example,
 		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := c.client()
 			if err != nil {
 				return err
 			}
-			s, err := cl.Get(cmd.Context(), sessiond.ID(args[0]))
+			s, err := call(cl, cmd.Context(), sessiond.ID(args[0]))
 			if err != nil {
 				return explain(err)
 			}
@@ -226,24 +238,4 @@ func (c *sessionCLI) updateCommand() *cobra.Command {
 	f.add(cmd)
 	cmd.Flags().BoolVar(&merge, "merge", false, "merge --data into the data instead of replacing it")
 	return cmd
-}
-
-func (c *sessionCLI) touchCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "touch ID",
-		Short:   "Record activity of the session's holder now",
-		Example: "  sessiond session touch session-001",
-		Args:    exactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			cl, err := c.client()
-			if err != nil {
-				return err
-			}
-			s, err := cl.Touch(cmd.Context(), sessiond.ID(args[0]))
-			if err != nil {
-				return explain(err)
-			}
-			return c.print(s, "")
-		},
-	}
 }

@@ -12,8 +12,9 @@
 //	<!-- not run: reason -->  nothing
 //
 // Blocks in json, http or text that follow a script are what it has printed. JSON is compared member by member; times,
-// UUIDs, Unix times and what stands for "…" may be any; a member "…" stands for further members. Of http the status and the names of the headers count, of text
-// each line has to be there. A block without a marker that is none of these fails the test.
+// UUIDs, Unix times and what stands for "…" may be any, and a member "…" stands for members that are left out. Of http
+// the status line and the headers that are shown have to be in the last answer; each line of text has to be there, in
+// order. A block without a marker that is none of these fails the test.
 //
 // A document has a directory, a server, and shell variables of its own. 127.0.0.1:8080 and 127.0.0.1:9090 stand for the
 // server's addresses, "go run ./cmd/sessiond" and "sessiond" for the program.
