@@ -246,7 +246,7 @@ func (l *load) did(res sessiond.Result, err error) {
 	switch {
 	case err == nil, errors.Is(err, sessiond.ErrEnded):
 		l.w.record(res.Record)
-	case errors.Is(err, sessiond.ErrNotFound), errors.Is(err, sessiond.ErrUnavailable), errors.Is(err, sessiond.ErrUnknown):
+	case errors.Is(err, sessiond.ErrNotFound):
 	default:
 		l.fail(err)
 	}
@@ -255,7 +255,7 @@ func (l *load) did(res sessiond.Result, err error) {
 func (l *load) sweep() {
 	for l.next() {
 		l.h.advance(100 * time.Millisecond)
-		if _, err := l.s.Sweep(context.Background(), keepAll); err != nil && !errors.Is(err, sessiond.ErrUnavailable) {
+		if _, err := l.s.Sweep(context.Background(), keepAll); err != nil {
 			l.fail(err)
 		}
 		time.Sleep(time.Millisecond)
@@ -489,7 +489,8 @@ func faulty(o *pebblestore.Options, w *witness) error {
 		}
 		did(s.Get(ctx, k))
 	}
-	if _, err := s.List(ctx, sessiond.Query{Tenant: tenant, Limit: 10}); err != nil && !errors.Is(err, sessiond.ErrUnavailable) {
+	_, err = s.List(ctx, sessiond.Query{Tenant: tenant, Limit: 10})
+	if err != nil && !errors.Is(err, sessiond.ErrUnavailable) {
 		wrong = errors.Join(wrong, err)
 	}
 	_ = s.Close() // may fail; what was acknowledged is in the log

@@ -83,7 +83,8 @@ func TestNewEpoch(t *testing.T) {
 	closeStore(t, s)
 	s = open(t, "data", pebblestore.Options{FS: disk})
 	defer closeStore(t, s)
-	if b, err := s.Events(t.Context(), sessiond.EventQuery{Tenant: tenant, After: after, Limit: 10}); err != nil || b.Reset {
+	b, err = s.Events(t.Context(), sessiond.EventQuery{Tenant: tenant, After: after, Limit: 10})
+	if err != nil || b.Reset {
 		t.Errorf("a position of the new epoch gives %+v, %v after a restart", b, err)
 	}
 }
@@ -323,7 +324,7 @@ func TestClock(t *testing.T) {
 		closeStore(t, s)
 
 		// A restart does not go back behind a time that was served, nor revive anyone.
-		before := get2(t, disk, h)
+		before := restarted(t, disk, h)
 		if r := before.Record; r.EndReason != sessiond.EndIdle {
 			t.Errorf("step %v: after a restart the session is %q", step, r.EndReason)
 		}
@@ -333,8 +334,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// get2 reads the session of TestClock after a restart.
-func get2(t *testing.T, disk vfs.FS, h *hands) sessiond.Result {
+// restarted reads the session of TestClock after a restart.
+func restarted(t *testing.T, disk vfs.FS, h *hands) sessiond.Result {
 	t.Helper()
 	s := open(t, "data", pebblestore.Options{FS: disk, Clock: h})
 	defer closeStore(t, s)

@@ -73,9 +73,9 @@ type Store struct {
 	epoch uint64 // marks positions of this store's feed
 	// layout is the version of keys and values that the store is kept in.
 	layout atomic.Uint64
-	seed  maphash.Seed
-	cache *cache
-	disk  diskGauge
+	seed   maphash.Seed
+	cache  *cache
+	disk   diskGauge
 
 	gate        sync.RWMutex // held for reading by calls under way, for writing by Close
 	closed      bool         // under gate

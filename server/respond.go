@@ -54,7 +54,7 @@ var buffers = sync.Pool{New: func() any { return new(make([]byte, 0, 2048)) }}
 func (c *call) writeWith(status int, contentType []string, appendBody func([]byte) []byte) {
 	const keep = 64 << 10
 	buf := buffers.Get().(*[]byte)
-	b := appendBody((*buf)[:0])
+	b := append(appendBody((*buf)[:0]), '\n')
 	c.write(status, contentType, b)
 	clear(b)
 	if cap(b) <= keep {
@@ -99,7 +99,7 @@ func (c *call) writeMessage(message any) error {
 	if err != nil {
 		return err
 	}
-	c.write(http.StatusOK, valueJSON, b)
+	c.write(http.StatusOK, valueJSON, append(b, '\n'))
 	return nil
 }
 
@@ -138,7 +138,7 @@ func (c *call) fail(err error) {
 		// Nothing in a problem can fail to be encoded; if it does, the status still tells.
 		c.cfg.Logger.Error("problem not encoded", "request_id", c.op.RequestID, "err", err)
 	}
-	c.write(p.Status, valueProblem, b)
+	c.write(p.Status, valueProblem, append(b, '\n'))
 }
 
 // problem is the document that tells the caller of err.

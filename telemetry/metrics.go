@@ -49,6 +49,7 @@ type Metrics struct {
 	eventStreams prometheus.Gauge
 	sweepBacklog prometheus.Gauge
 	sweepLag     prometheus.Gauge
+	openFailures prometheus.Counter
 
 	gauges *gauges
 }
@@ -79,6 +80,10 @@ func NewMetrics(reg prometheus.Registerer, opts MetricsOptions) *Metrics {
 	m.eventStreams = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sessiond_event_streams", Help: "Event streams open on this replica.",
 	})
+	m.openFailures = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sessiond_data_open_failures_total",
+		Help: "Session data that no loaded key opens, or that is damaged, counted each time it is asked for.",
+	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sessiond_build_info", Help: "What is running; always 1.",
 		ConstLabels: prometheus.Labels{
@@ -88,7 +93,7 @@ func NewMetrics(reg prometheus.Registerer, opts MetricsOptions) *Metrics {
 		},
 	})
 	build.Set(1)
-	reg.MustRegister(m.eventStreams, build, m.gauges, m.gauges.failures)
+	reg.MustRegister(m.eventStreams, m.openFailures, build, m.gauges, m.gauges.failures)
 	if opts.LogErrors != nil {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "sessiond_log_errors_total", Help: "Writes of log lines that failed; the lines are lost.",

@@ -13,8 +13,8 @@ import (
 // that s answers. Events has none, since it waits for something to happen.
 func (t *Tracer) Store(s sessiond.Store) sessiond.Store { return &tracedStore{s, t} }
 
-// A tracedStore is a Store seen by a tracer. Events, Sweep, Stats and Close pass
-// through: they belong to no request, or wait.
+// A tracedStore is a Store seen by a tracer. The other methods pass through: they
+// belong to no request, or wait.
 type tracedStore struct {
 	sessiond.Store
 	t *Tracer

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -124,7 +125,7 @@ func (p *program) prepareDev(cfg *config.Config, dir string, issuer devIssuer) (
 	if err := keys.WriteFile(cfg.Encryption.KeysetFile); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	cfg.Store.URL = "pebble://" + filepath.Join(dir, devStoreDir)
+	cfg.Store.URL = (&url.URL{Scheme: "pebble", Path: filepath.Join(dir, devStoreDir)}).String()
 	cfg.Auth.Issuers = []config.Issuer{{
 		Issuer: issuer.Issuer, Audience: issuer.Audience, TenantClaim: "tenant",
 	}}

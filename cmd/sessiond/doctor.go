@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,7 @@ func (p *program) doctorCommand() *cobra.Command {
 const (
 	resultOK   = "ok"
 	resultWarn = "warn"
-	resultFail = "FAIL"
+	resultFail = "fail"
 )
 
 // A finding is one line of a diagnosis.
@@ -96,7 +97,9 @@ type doctor struct {
 	cfg      *config.Config
 	out      io.Writer // nil: nothing is printed on the way
 	findings []finding
-	offsets  []offset
+
+	mu      sync.Mutex // a check that was given up may still run
+	offsets []offset
 }
 
 // An offset is how far the clock of this machine is ahead of an issuer's.
@@ -133,7 +136,11 @@ func (d *doctor) add(name string, found ...finding) {
 		f.Check = name
 		d.findings = append(d.findings, f)
 		if d.out != nil {
-			fmt.Fprintf(d.out, "%-4s %s: %s\n", f.Result, f.Check, f.Detail)
+			word := f.Result
+			if word == resultFail {
+				word = "FAIL" // to be seen
+			}
+			fmt.Fprintf(d.out, "%-4s %s: %s\n", word, f.Check, f.Detail)
 		}
 	}
 }

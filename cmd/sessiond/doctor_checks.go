@@ -40,7 +40,9 @@ func issuerCheck(settings auth.Issuer) func(context.Context, *doctor) []finding 
 	return func(ctx context.Context, d *doctor) []finding {
 		probe, err := auth.ProbeIssuer(ctx, settings)
 		if probe.Dated {
+			d.mu.Lock()
 			d.offsets = append(d.offsets, offset{settings.Issuer, probe.Ahead})
+			d.mu.Unlock()
 		}
 		if err != nil {
 			return []finding{fail("%v: its tokens are answered 503 until its keys can be loaded; "+
@@ -60,6 +62,8 @@ func issuerCheck(settings auth.Issuer) func(context.Context, *doctor) []finding 
 const maxOffset = 5 * time.Second
 
 func checkClock(_ context.Context, d *doctor) []finding {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var found []finding
 	for _, o := range d.offsets {
 		if o.ahead.Abs() > maxOffset {
@@ -90,17 +94,20 @@ func checkListen(ctx context.Context, d *doctor) []finding {
 	if d.cfg.TLS.CertFile != "" {
 		scheme = "https"
 	}
-	// The API answers whoever has no credential with a problem document of ours.
-	return checkAddress(ctx, d.cfg.Listen, scheme, "/", "urn:sessiond:problem:")
+	return checkAddress(ctx, d.cfg.Listen, scheme, "/", func(status int, body string) bool {
+		return status == http.StatusUnauthorized && strings.Contains(body, "urn:sessiond:problem:")
+	})
 }
 
 func checkOpsListen(ctx context.Context, d *doctor) []finding {
-	return checkAddress(ctx, d.cfg.OpsListen, "http", "/healthz", "ok")
+	return checkAddress(ctx, d.cfg.OpsListen, "http", "/healthz", func(status int, body string) bool {
+		return status == http.StatusOK && body == "ok\n"
+	})
 }
 
-// checkAddress wants an address that is free, or served by a sessiond, which
-// answers path with text.
-func checkAddress(ctx context.Context, address, scheme, path, text string) []finding {
+// checkAddress wants an address that is free, or served by a sessiond, as ours
+// tells from the answer to a GET of path.
+func checkAddress(ctx context.Context, address, scheme, path string, ours func(int, string) bool) []finding {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	switch {
@@ -110,7 +117,7 @@ func checkAddress(ctx context.Context, address, scheme, path, text string) []fin
 		}
 		return []finding{ok("%s is free", address)}
 	case errors.Is(err, syscall.EADDRINUSE):
-		if isSessiond(ctx, address, scheme, path, text) {
+		if status, body, err := ask(ctx, http.MethodGet, scheme+"://"+dialable(address)+path); err == nil && ours(status, body) {
 			return []finding{ok("%s is served by a sessiond", address)}
 		}
 		return []finding{fail("%s is in use by another program: stop that or choose another address", address)}
@@ -124,16 +131,16 @@ func checkAddress(ctx context.Context, address, scheme, path, text string) []fin
 	}
 }
 
-func isSessiond(ctx context.Context, address, scheme, path, text string) bool {
+// dialable is where a listener on address can be reached from this machine.
+func dialable(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return false
+		return address
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	status, body, err := ask(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, port)+path)
-	return err == nil && status != 0 && strings.Contains(body, text)
+	return net.JoinHostPort(host, port)
 }
 
 // ask sends a request without body to an address of the configuration.

@@ -44,7 +44,8 @@ func newOpsHandler(s *service, registry *prometheus.Registry) (*opsHandler, erro
 		h.HandleFunc("GET /debug/pprof/", pprof.Index)
 		h.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		h.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		h.HandleFunc("/debug/pprof/symbol", pprof.Symbol) // go tool pprof posts to it
+		h.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		h.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol) // as go tool pprof asks
 		h.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	h.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -50,16 +50,20 @@ func TestRunbookHasAnEntryForEachAlert(t *testing.T) {
 	}
 }
 
+var (
+	fenced = regexp.MustCompile("(?ms)^```.*?^```$")
+	query  = regexp.MustCompile(`(?m)^    (\S.*)$`)
+)
+
+// Queries are indented by four spaces, one a line.
 func TestRunbookQueries(t *testing.T) {
 	t.Parallel()
 	v := exported(t)
 	var expressions []string
 	for name, body := range entries(t) {
-		for _, block := range regexp.MustCompile("(?s)```promql\n(.*?)```").FindAllStringSubmatch(body, -1) {
-			for expr := range strings.SplitSeq(strings.TrimSpace(block[1]), "\n") {
-				v.check(t, name, expr)
-				expressions = append(expressions, expr)
-			}
+		for _, m := range query.FindAllStringSubmatch(fenced.ReplaceAllString(body, ""), -1) {
+			v.check(t, name, m[1])
+			expressions = append(expressions, m[1])
 		}
 	}
 	checkSyntax(t, expressions)

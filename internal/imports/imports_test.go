@@ -36,6 +36,8 @@ var allowed = map[string]struct {
 	"internal/behaviour":   {[]string{".", "client", "github.com/google/go-cmp", "github.com/go-json-experiment/json"}, "test support"},
 	"internal/apitest":     {[]string{"api", "github.com/getkin/kin-openapi", "github.com/go-json-experiment/json"}, "test support"},
 	"internal/loadgen":     {[]string{"github.com/HdrHistogram/hdrhistogram-go"}, "knows the server from outside only"},
+	"internal/doctest":     {nil, "runs the documents; only tests"},
+	"internal/deploytest":  {nil, "checks the deployment files; only tests"},
 	"internal/imports":     {nil, "this test"},
 }
 
