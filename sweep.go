@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	sweepBatch = 500
+	sweepBatch = 1000
 	sweepPause = time.Millisecond // between batches, so that requests get their turn
 )
 

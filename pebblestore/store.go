@@ -36,7 +36,7 @@ type Options struct {
 	Clock steadyclock.Source
 	// Logger gets what goes wrong behind a call. Default: nothing is logged.
 	Logger *slog.Logger
-	// BlockCache is the size in bytes of the cache of file blocks. Default: 128 MiB.
+	// BlockCache is the size in bytes of the cache of file blocks. Default: 256 MiB.
 	BlockCache int64
 	// RecordCache is the size in bytes, by estimate, of the cache of decoded
 	// records, which makes reads of sessions in use cheap. Default: 32 MiB.
@@ -189,7 +189,7 @@ func withDefaults(opts *Options) *Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.BlockCache <= 0 {
-		o.BlockCache = 128 << 20
+		o.BlockCache = 256 << 20
 	}
 	if o.RecordCache <= 0 {
 		o.RecordCache = 32 << 20

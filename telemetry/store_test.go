@@ -202,7 +202,7 @@ func TestEveryMetricIsThere(t *testing.T) {
 	}
 	want := map[string]float64{
 		`{op="create"}`: 2, `{op="get"}`: 2, `{op="touch"}`: 1, `{op="list"}`: 1, `{op="update"}`: 1, `{op="erase"}`: 1,
-		`{op="sweep"}`: 1,
+		`{op="sweep"}`: 1, `{op="scan"}`: 0,
 	}
 	got := only(values, "sessiond_store_operation_duration_seconds")
 	delete(got, `{op="stats"}`) // by the scrape itself

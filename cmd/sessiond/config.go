@@ -58,7 +58,7 @@ func (p *program) readConfig(cmd *cobra.Command) (*config.Config, []config.Warni
 	}
 	params := config.LoadParams{File: file, Environ: p.environ, Flags: map[string]string{}}
 	for _, f := range configFlags {
-		if flag := cmd.Flags().Lookup(f.flag); flag.Changed {
+		if flag := cmd.Flags().Lookup(f.flag); flag != nil && flag.Changed {
 			params.Flags[f.key] = flag.Value.String()
 		}
 	}

@@ -117,15 +117,16 @@ func checkAddress(ctx context.Context, address, scheme, path string, ours func(i
 		}
 		return []finding{ok("%s is free", address)}
 	case errors.Is(err, syscall.EADDRINUSE):
-		if status, body, err := ask(ctx, http.MethodGet, scheme+"://"+dialable(address)+path); err == nil && ours(status, body) {
+		status, body, err := ask(ctx, scheme+"://"+dialable(address)+path)
+		if err == nil && ours(status, body) {
 			return []finding{ok("%s is served by a sessiond", address)}
 		}
 		return []finding{fail("%s is in use by another program: stop that or choose another address", address)}
 	case errors.Is(err, syscall.EACCES):
 		return []finding{fail("%v: choose a port above 1023, or give the program CAP_NET_BIND_SERVICE", err)}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return []finding{fail("%v: this machine does not have the address; choose one of its own, or none before the colon",
-			err)}
+		return []finding{fail("%v: this machine does not have the address; choose one of its own, "+
+			"or none before the colon", err)}
 	default:
 		return []finding{fail("%v: choose another address", err)}
 	}
@@ -143,9 +144,9 @@ func dialable(address string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// ask sends a request without body to an address of the configuration.
-func ask(ctx context.Context, method, url string) (status int, body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+// ask gets what is at an address of the configuration.
+func ask(ctx context.Context, url string) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, "", err
 	}
@@ -187,7 +188,8 @@ func checkTLS(_ context.Context, d *doctor) []finding {
 	now, from, until := time.Now(), pair.Leaf.NotBefore, pair.Leaf.NotAfter
 	switch left := until.Sub(now); {
 	case now.Before(from):
-		found = append(found, fail("%s is not valid before %s: check the clock, or wait", certFile, from.Format(time.RFC3339)))
+		found = append(found, fail("%s is not valid before %s: check the clock, or wait", certFile,
+			from.Format(time.RFC3339)))
 	case left <= 0:
 		found = append(found, fail("%s expired at %s: renew it", certFile, until.Format(time.RFC3339)))
 	case left < renewTime:
@@ -201,7 +203,7 @@ func checkTLS(_ context.Context, d *doctor) []finding {
 	case err != nil:
 		found = append(found, fail("%v", err))
 	case info.Mode().Perm()&0o007 != 0:
-		found = append(found, warn("%s can be read by everybody (mode %#o): run chmod o-rwx on it and replace the key",
+		found = append(found, warn("%s is open to everybody (mode %#o): run chmod o-rwx on it and replace the key",
 			keyFile, info.Mode().Perm()))
 	}
 	return found
@@ -212,7 +214,7 @@ func checkTracing(ctx context.Context, d *doctor) []finding {
 	if endpoint == "" {
 		return []finding{ok("off")}
 	}
-	if _, _, err := ask(ctx, http.MethodGet, endpoint); err != nil {
+	if _, _, err := ask(ctx, endpoint); err != nil {
 		return []finding{warn("the collector does not answer (%v): spans get lost, requests do not; start it or correct "+
 			"tracing.otlp_endpoint", err)}
 	}

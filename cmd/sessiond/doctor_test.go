@@ -69,8 +69,8 @@ func TestDoctor(t *testing.T) {
 	t.Parallel()
 	d := newPatient(t, "")
 	d.doctor(0, "\nok   configuration: valid", "\nok   keyset: "+d.keys+": 1 of 1 keys enabled, primary ",
-		"\nok   issuer "+d.issuer.url+": 1 keys (ES256) in ", "\nok   clock: within 5s", "\nok   store: "+d.dir+" does not exist",
-		"durable: ", "\nok   listen: 127.0.0.1:0 is free", "\nok   ops_listen: ", "\nok   tls: none", "\nok   tracing: off")
+		"\nok   issuer "+d.issuer.url+": 1 keys (ES256) in ", "\nok   clock: within 5s",
+		"\nok   store: "+d.dir+" does not exist", "durable: ", "\nok   listen: 127.0.0.1:0 is free", "\nok   ops_listen: ", "\nok   tls: none", "\nok   tracing: off")
 	if _, err := os.Stat(d.dir); err == nil {
 		t.Error("doctor made the store's directory")
 	}
@@ -170,7 +170,8 @@ func TestDoctorIssuer(t *testing.T) {
 		"\nwarn clock: this machine is 1m0s behind "+other.URL+": synchronize", "\nok   keyset: none",
 		"\nwarn store: in memory")
 	other.Close()
-	d.doctor(1, "\nFAIL issuer "+other.URL+": discovery: ", "refused", "\nok   clock: the time since boot can be read; no issuer")
+	d.doctor(1, "\nFAIL issuer "+other.URL+": discovery: ", "refused",
+		"\nok   clock: the time since boot can be read; no issuer")
 }
 
 // A server that accepts and says nothing must not make doctor hang.
@@ -309,11 +310,12 @@ func TestDoctorTLS(t *testing.T) {
 	}{
 		{name: "good", left: 90 * 24 * time.Hour, from: -time.Hour, mode: 0o600, want: []string{"\nok   tls: "}},
 		{name: "soon", left: 13 * 24 * time.Hour, from: -time.Hour, mode: 0o600, want: []string{"\nwarn tls: ", "renew it"}},
-		{name: "over", left: -time.Hour, from: -2 * time.Hour, mode: 0o600, code: 1, want: []string{"\nFAIL tls: ", "expired at"}},
+		{name: "over", left: -time.Hour, from: -2 * time.Hour, mode: 0o600, code: 1,
+			want: []string{"\nFAIL tls: ", "expired at"}},
 		{name: "early", left: 90 * 24 * time.Hour, from: time.Hour, mode: 0o600, code: 1,
 			want: []string{"\nFAIL tls: ", "is not valid before"}},
 		{name: "open", left: 90 * 24 * time.Hour, from: -time.Hour, mode: 0o644,
-			want: []string{"\nok   tls: ", "\nwarn tls: ", "can be read by everybody (mode 0644)"}},
+			want: []string{"\nok   tls: ", "\nwarn tls: ", "is open to everybody (mode 0644)"}},
 		{name: "mixed", left: 90 * 24 * time.Hour, from: -time.Hour, mode: 0o600, other: true, code: 1,
 			want: []string{"\nFAIL tls: ", "private key does not match"}},
 	} {
@@ -357,7 +359,8 @@ func TestDoctorJudgements(t *testing.T) {
 		{judgeFiles(4096), resultOK, "4096"},
 		{judgeMemory(0, false, ""), resultOK, "not limited"},
 		{judgeMemory(0, false, "1GiB"), resultOK, "GOMEMLIMIT is 1GiB"},
-		{judgeMemory(512<<20, true, ""), resultWarn, "allows 512 MiB and GOMEMLIMIT is not set, here at least: set GOMEMLIMIT=460MiB"},
+		{judgeMemory(512<<20, true, ""), resultWarn,
+			"allows 512 MiB and GOMEMLIMIT is not set, here at least: set GOMEMLIMIT=460MiB"},
 		{judgeMemory(512<<20, true, "off"), resultWarn, "set GOMEMLIMIT=460MiB"},
 		{judgeMemory(512<<20, true, "460MiB"), resultOK, "GOMEMLIMIT is 460MiB"},
 		{fail("%s", "a\nb\x1b[31m\u202ec"), resultFail, "a; b [31m c"},
@@ -376,8 +379,10 @@ func TestMemoryLimit(t *testing.T) {
 		fs   fstest.MapFS
 		want int64 // 0: not limited
 	}{
-		"none":            {fstest.MapFS{}, 0},
-		"version 2":       {fstest.MapFS{"proc/self/cgroup": file("0::/\n"), "sys/fs/cgroup/memory.max": file("536870912\n")}, 512 << 20},
+		"none": {fstest.MapFS{}, 0},
+		"version 2": {fstest.MapFS{
+			"proc/self/cgroup": file("0::/\n"), "sys/fs/cgroup/memory.max": file("536870912\n"),
+		}, 512 << 20},
 		"version 2, free": {fstest.MapFS{"proc/self/cgroup": file("0::/\n"), "sys/fs/cgroup/memory.max": file("max\n")}, 0},
 		"narrower above": {fstest.MapFS{
 			"proc/self/cgroup":                                       file("0::/system.slice/sessiond.service\n"),

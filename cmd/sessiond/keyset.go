@@ -33,5 +33,10 @@ func (p *program) keysetCommand() *cobra.Command {
 			return err
 		},
 	}
-	return parentCommand("keyset", "Data encryption keys", create)
+	cmd := parentCommand("keyset", "Data encryption keys", create,
+		p.keysetAddCommand(), p.keysetPromoteCommand(), p.keysetRetireCommand(), p.keysetListCommand())
+	cmd.Long = "Make and change the keyset file: the keys that session data is encrypted with.\n\n" +
+		"To replace a key while the server runs: add one, promote it, run \"sessiond reencrypt\", and retire the old\n" +
+		"one. Servers take a changed file over by themselves."
+	return cmd
 }

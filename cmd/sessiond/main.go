@@ -79,7 +79,8 @@ func (p *program) rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		p.devCommand(), p.serveCommand(), p.tokenCommand(), p.sessionCommand(),
-		p.keysetCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
+		p.keysetCommand(), p.reencryptCommand(), p.backupCommand(), p.restoreCommand(), p.fenceCommand(),
+		p.migrateCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
 	)
 	return root
 }

@@ -82,7 +82,7 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (s 
 		return nil, err
 	}
 	s.manager, err = sessiond.New(sessiond.Config{
-		Store: metrics.Store(seams.store), Sealer: sealer, Policy: policy(cfg), Logger: s.logger, Trace: seams.manager,
+		Store: metrics.Store(seams.store), Sealer: metrics.Sealer(sealer), Policy: policy(cfg), Logger: s.logger, Trace: seams.manager,
 	})
 	if err != nil {
 		return nil, err
@@ -115,6 +115,10 @@ func gateways(cfg *config.Config) map[string]server.Gateway {
 // nil, is called once the service can answer.
 func (s *service) run(ctx context.Context, l listeners, started func() error) error {
 	api, err := s.apiServer()
+	if err != nil {
+		return errors.Join(err, s.store.Close())
+	}
+	admin, err := s.listenAdmin()
 	if err != nil {
 		return errors.Join(err, s.store.Close())
 	}
@@ -163,12 +167,14 @@ func (s *service) run(ctx context.Context, l listeners, started func() error) er
 		case err = <-failed:
 		}
 	}
-	return errors.Join(err, s.drain(context.WithoutCancel(ctx), api, ops, stop, &work))
+	return errors.Join(err, s.drain(context.WithoutCancel(ctx), api, ops, admin, stop, &work))
 }
 
 // drain ends the service so that nothing acknowledged is lost: no new work, the
 // requests in flight answered, the background work ended, the store closed.
-func (s *service) drain(ctx context.Context, api, ops *http.Server, stop func(), work *errgroup.Group) error {
+func (s *service) drain(
+	ctx context.Context, api, ops *http.Server, admin *adminServer, stop func(), work *errgroup.Group,
+) error {
 	s.logger.Info("draining")
 	s.ops.drain()
 	s.api.Shutdown()
@@ -179,8 +185,9 @@ func (s *service) drain(ctx context.Context, api, ops *http.Server, stop func(),
 		errAPI = errors.Join(fmt.Errorf("requests were cut off: %w", errAPI), api.Close())
 	}
 	errOps := ops.Shutdown(ctx)
+	errAdmin := admin.close(ctx)
 	stop()
-	err := errors.Join(errAPI, errOps, work.Wait(), s.store.Close())
+	err := errors.Join(errAPI, errOps, errAdmin, work.Wait(), s.store.Close())
 	s.flushTraces(ctx)
 	return err
 }

@@ -116,7 +116,9 @@ func TestPprof(t *testing.T) {
 	t.Parallel()
 	off := startDev(t, t.TempDir())
 	on := start(t, nil, "dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data", t.TempDir(), "--pprof")
-	for _, path := range []string{"", "heap", "goroutine?debug=1", "cmdline", "symbol", "profile?seconds=1", "trace?seconds=0.1"} {
+	for _, path := range []string{
+		"", "heap", "goroutine?debug=1", "cmdline", "symbol", "profile?seconds=1", "trace?seconds=0.1",
+	} {
 		path = "/debug/pprof/" + path
 		if status := off.status(off.ops + path); status != http.StatusNotFound {
 			t.Errorf("GET %s without --pprof: status %d", path, status)
