@@ -136,6 +136,11 @@ func (d *decoder) object(body []byte, known func(name string, v jsontext.Value) 
 	if err := sessiond.ValidateJSON(body, sessiond.MaxNesting); err != nil {
 		return err
 	}
+	return d.members(body, known)
+}
+
+// members is object for a value that has been validated with its surroundings.
+func (d *decoder) members(body []byte, known func(name string, v jsontext.Value) bool) error {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
 		return fmt.Errorf("%w: the body must be a JSON object", sessiond.ErrMalformed)
@@ -186,7 +191,7 @@ func (d *decoder) labels(v jsontext.Value) map[string]string {
 		return nil
 	}
 	var inner decoder
-	err := inner.object(v, func(name string, v jsontext.Value) bool {
+	err := inner.members(v, func(name string, v jsontext.Value) bool {
 		labels[name] = inner.text("/labels"+pointer(name), v)
 		return true
 	})
@@ -201,5 +206,7 @@ func pointer(name string) string {
 	if len(name) > 64 || !sessiond.ValidText(name) {
 		return ""
 	}
-	return "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+	return "/" + escapePointer.Replace(name)
 }
+
+var escapePointer = strings.NewReplacer("~", "~0", "/", "~1")

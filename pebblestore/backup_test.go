@@ -404,3 +404,15 @@ func FuzzReadBackup(f *testing.F) {
 		}
 	})
 }
+
+// TestBackupFailsAlone has no room for the copies, which must not stop the store.
+func TestBackupFailsAlone(t *testing.T) {
+	t.Parallel()
+	full := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if strings.Contains(op.Path, "sessiond-backup-") && op.Kind == failing.Load() {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	_ = full
+}

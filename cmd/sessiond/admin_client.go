@@ -113,7 +113,7 @@ func (r *remote) send(ctx context.Context, method, path string, body []byte) (*h
 	}
 	resp, err := r.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("asking the server that runs on %s: %w", r.dir, err)
+		return nil, fmt.Errorf("the server that runs on %s went away; run the command again: %w", r.dir, err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil

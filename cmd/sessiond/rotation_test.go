@@ -24,11 +24,17 @@ import (
 // newClient is a client of s with every permission.
 func newClient(t *testing.T, s *running, dir string) *client.Client {
 	t.Helper()
-	c, err := client.New(client.Config{Server: s.api, Token: client.StaticToken(devToken(t, dir))})
+	c, err := client.New(client.Config{Server: s.api, Token: client.StaticToken(fullToken(t, dir))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// fullToken is an access token of sessiond dev with every permission.
+func fullToken(t *testing.T, dir string) string {
+	t.Helper()
+	return devToken(t, dir, "--permissions", strings.Join(permissionNames(), ","))
 }
 
 // createMany creates sessions with data, several at a time, and returns their ids.
@@ -228,7 +234,7 @@ func TestUndecryptable(t *testing.T) {
 		t.Errorf("%+v", use)
 	}
 
-	a := s.do("GET", "/sessions/"+string(bad), devToken(t, dir), "").want(t, http.StatusInternalServerError)
+	a := s.do("GET", "/sessions/"+string(bad), fullToken(t, dir), "").want(t, http.StatusInternalServerError)
 	if a.member(t, "type") != "urn:sessiond:problem:internal" || strings.Contains(a.body, lost) {
 		t.Errorf("answered %s", a.body)
 	}
