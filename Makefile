@@ -6,7 +6,7 @@ SHELL := /bin/bash
 GO ?= go
 FUZZTIME ?= 10s
 BENCH ?= .
-CYCLES ?= 20
+CYCLES ?= 100
 
 .PHONY: help
 help: ## list the targets
@@ -16,13 +16,21 @@ help: ## list the targets
 build: ## build bin/sessiond
 	$(GO) build -trimpath -o bin/sessiond ./cmd/sessiond
 
+.PHONY: tools
+tools: ## install what the tests need and Go can't fetch (Debian; uses apt-get only for what is missing)
+	./.ci/install-tools
+
 .PHONY: test
-test: ## run all tests
+test: tools ## run all tests
 	$(GO) test ./...
 
 .PHONY: race
-race: ## run all tests under the race detector
+race: tools ## run all tests under the race detector
 	$(GO) test -race ./...
+
+.PHONY: helm
+helm: ## lint and render the Helm chart with helm itself (the first run builds helm: minutes)
+	$(GO) test -count 1 -tags helm ./internal/deploytest
 
 .PHONY: lint
 lint: ## gofmt, vet and staticcheck
@@ -33,6 +41,11 @@ lint: ## gofmt, vet and staticcheck
 .PHONY: tidy-check
 tidy-check: ## check that go.mod and go.sum are what the code needs
 	$(GO) mod tidy -diff
+
+.PHONY: gen
+gen: ## write the generated files anew: configuration reference, sample file, man pages
+	$(GO) generate ./cmd/sessiond
+	$(GO) test -run TestReferenceIsTheConfigType ./cmd/sessiond/internal/config -update
 
 .PHONY: bench
 bench: ## measure the server against a bare handler, and print the goals table
@@ -51,7 +64,7 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: crash
-crash: ## kill -9 a loaded server CYCLES times (20) and check every acknowledged write
+crash: ## kill -9 a loaded server CYCLES times (100) and check every acknowledged write
 	$(GO) test -count 1 -run TestCrash ./cmd/sessiond -crash.cycles $(CYCLES) -v
 
 .PHONY: check

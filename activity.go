@@ -14,11 +14,14 @@ import (
 func (m *Manager) Touch(ctx context.Context, id ID) (_ *Session, err error) {
 	ctx, done := m.span(ctx, "touch")
 	defer func() { done(err) }()
+	if !validID(string(id)) {
+		return nil, ErrNotFound
+	}
 	res, err := m.store.Touch(ctx, m.key(id), Incarnation{}, time.Time{})
 	if err != nil {
 		return nil, m.writeError(res, err)
 	}
-	return m.tagged(res)
+	return m.tagged(res.Record)
 }
 
 // A touch is activity that Verify saw and that is still to be recorded.
@@ -82,7 +85,7 @@ func (c *core) recordTouches(ctx context.Context) {
 				case <-ctx.Done():
 				}
 			}
-			for {
+			for ctxWrite.Err() == nil {
 				select {
 				case t := <-c.touches.ch:
 					c.recordTouch(ctxWrite, t)

@@ -26,7 +26,7 @@ type CreateParams struct {
 
 	// IdempotencyKey makes the create safe to repeat after a lost answer: 1 to
 	// 128 visible ASCII characters, unique among the creates of one credential.
-	// Default: none
+	// See ValidIdempotencyKey. Default: none
 	IdempotencyKey string
 }
 
@@ -56,7 +56,7 @@ func (m *Manager) Create(ctx context.Context, p CreateParams) (_ *Session, _ Tok
 	if err != nil {
 		return nil, "", err
 	}
-	s, err := m.WithoutData().tagged(res)
+	s, err := m.WithoutData().tagged(res.Record)
 	if err != nil {
 		return nil, "", err
 	}
@@ -69,21 +69,15 @@ func (m *Manager) Create(ctx context.Context, p CreateParams) (_ *Session, _ Tok
 // creation validates p and makes the record of it, still without token and data.
 func (m *Manager) creation(ctx context.Context, p *CreateParams) (Creation, jsontext.Value, error) {
 	var v validator
-	v.check(validTenant(m.tenant), "", "tenant must have 1 to 63 characters of [a-z0-9-] and not begin with -")
-	if p.ID != "" {
-		_, err := ParseID(string(p.ID))
-		var bad *InvalidError
-		if errors.As(err, &bad) {
-			v.fields = append(v.fields, bad.Fields...)
-		}
-	}
+	v.check(ValidTenant(m.tenant), "", "tenant must have 1 to 63 characters of [a-z0-9-] and not begin with -")
+	v.check(p.ID == "" || validID(string(p.ID)), "/id", idRule)
 	v.check(ValidText(p.Subject), "/subject", textRule)
 	v.labels(p.Labels)
 	lifetime := *cmp.Or(p.ExpiresIn, &m.policy.DefaultLifetime)
 	v.expiresIn(lifetime, &m.policy)
 	idle := *cmp.Or(p.IdleTimeout, &m.policy.DefaultIdleTimeout)
 	v.idleTimeout(idle, &m.policy)
-	v.check(p.IdempotencyKey == "" || validIdempotencyKey(p.IdempotencyKey), "",
+	v.check(p.IdempotencyKey == "" || ValidIdempotencyKey(p.IdempotencyKey), "",
 		"Idempotency-Key must have 1 to 128 visible ASCII characters")
 	data := jsontext.Value(emptyData)
 	if p.Data != nil {
@@ -110,21 +104,9 @@ func (m *Manager) creation(ctx context.Context, p *CreateParams) (Creation, json
 	case p.IdempotencyKey != "":
 		r.ID = derivedID(m.tenant, m.actor.Issuer, m.actor.Sub, p.IdempotencyKey)
 	default:
-		r.ID = newID(timeNow())
+		r.ID = newID(time.Now())
 	}
 	return Creation{Record: r, Lifetime: lifetime, Limit: m.limit(ctx), RequestID: RequestID(ctx)}, data, nil
-}
-
-func validIdempotencyKey(s string) bool {
-	if len(s) > MaxIdemKey {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // createHash identifies a create: who asked, under which key, for what.

@@ -176,7 +176,7 @@ func TestViewBeforeAndAfterSweep(t *testing.T) {
 			return append(all, e.list(sessiond.ListParams{IncludeData: true})...)
 		}
 		before := view()
-		for b, err := range e.Events(e.ctx, sessiond.EventParams{After: from, Beat: ms}) {
+		for b, err := range e.Events(e.ctx, sessiond.EventParams{After: from, Heartbeat: ms}) {
 			if err != nil || len(b.Events) > 0 {
 				t.Fatalf("the sweeper was there before: %+v, %v", b, err)
 			}

@@ -13,12 +13,17 @@
 //
 // [Manager.Create] starts a session and returns it with its [Token], the
 // bearer secret that goes to the browser or app. A service that is shown the
-// token asks [Manager.Verify]. [Manager.Get], [Manager.Update],
-// [Manager.Patch] and [Manager.Revoke] work by [ID], the public handle;
-// [Manager.List] and [Manager.RevokeMatching] by [Filter]; [Manager.Rotate]
-// replaces the token at sign-in or a change of privileges; [Manager.Events]
-// follows what happens to sessions. [Manager.As] does the same in another
-// tenant and in the name of an actor.
+// token asks [Manager.Verify], which also counts as activity of its holder.
+// [Manager.Get], [Manager.Update], [Manager.Patch], [Manager.Touch] and
+// [Manager.Revoke] work by [ID], the public handle; [Manager.List] and
+// [Manager.RevokeMatching] by [Filter]; [Manager.Rotate] replaces the token at
+// sign-in or a change of privileges; [Manager.Events] follows what happens to
+// sessions. [Manager.As] does the same in another tenant and in the name of an
+// actor.
+//
+// [Manager.Run] is the background work: it ends what is due, with its events,
+// and records activity. [Manager.Reencrypt] and [Manager.Fence] walk over all
+// sessions, for a change of keys and after a disaster.
 //
 // # What holds
 //
@@ -35,6 +40,12 @@
 //
 // The data of a session is encrypted before a store sees it and bound to its
 // session. Tokens are kept only as hashes and print as a redaction.
+//
+// # For writers of stores
+//
+// [Store] says what a store has to do. [Record], [Creation], [Change], [Result],
+// [Query], [Page] and the other types of its methods are between managers and
+// stores; users of a manager need none of them. Package storetest checks a store.
 //
 // # Compatibility
 //

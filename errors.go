@@ -8,7 +8,8 @@ import (
 
 // The errors of this package, matched with [errors.Is]. Methods name the ones
 // they return; any method may also return ErrUnavailable, writes ErrUnknown,
-// and every method the error of its context.
+// those that answer with Session.Data ErrSealed, and every method the error of
+// its context.
 var (
 	// ErrNotFound: no such session in this tenant.
 	ErrNotFound = errors.New("session not found")
@@ -58,21 +59,16 @@ type InvalidError struct {
 
 // A FieldError is one thing wrong with an input. It never repeats the input.
 type FieldError struct {
-	Pointer string // RFC 6901 pointer to the member, such as "/expires_in"
+	Pointer string // RFC 6901 pointer to the member, such as "/expires_in"; may be empty
 	Detail  string // one sentence without a final stop, fit to be shown to the caller
 }
 
 func (e *InvalidError) Error() string {
-	var b strings.Builder
-	b.WriteString("invalid session")
+	wrong := make([]string, len(e.Fields))
 	for i, f := range e.Fields {
-		sep := "; "
-		if i == 0 {
-			sep = ": "
-		}
-		b.WriteString(sep + f.Pointer + " " + f.Detail)
+		wrong[i] = strings.TrimSpace(f.Pointer + " " + f.Detail)
 	}
-	return b.String()
+	return "invalid session: " + strings.Join(wrong, "; ")
 }
 
 // Is reports whether target is ErrInvalid.

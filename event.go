@@ -35,15 +35,11 @@ const (
 	EventErased  EventType = "session.erased"
 )
 
-// EventTypes are all types, in the order of a session's life.
-var eventTypes = []EventType{EventCreated, EventUpdated, EventRotated, EventRevoked, EventExpired, EventErased}
-
 // Valid reports whether t is one of the types above.
 func (t EventType) Valid() bool {
-	for _, v := range eventTypes {
-		if t == v {
-			return true
-		}
+	switch t {
+	case EventCreated, EventUpdated, EventRotated, EventRevoked, EventExpired, EventErased:
+		return true
 	}
 	return false
 }

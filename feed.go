@@ -9,15 +9,15 @@ import (
 
 // EventParams select events and where to begin.
 type EventParams struct {
-	After   Position      // EventBatch.Position of an earlier batch. Default: begin now
-	Subject string        // only events of this subject's sessions. Default: all
-	Types   []EventType   // only these types. Default: all
-	Beat    time.Duration // longest silence: then an empty batch comes. Default 15s
+	After     Position      // EventBatch.Position of an earlier batch. Default: begin now
+	Subject   string        // only events of this subject's sessions. Default: all
+	Types     []EventType   // only these types. Default: all
+	Heartbeat time.Duration // longest silence: then an empty batch comes. Default 15s
 }
 
 const (
-	defaultBeat = 15 * time.Second
-	eventBatch  = 256
+	defaultHeartbeat = 15 * time.Second
+	eventBatch       = 256
 )
 
 // Events follows the events of the tenant: at least once each, those of one
@@ -38,10 +38,10 @@ func (m *Manager) Events(ctx context.Context, p EventParams) iter.Seq2[EventBatc
 			yield(EventBatch{}, err)
 			return
 		}
-		if p.Beat <= 0 {
-			p.Beat = defaultBeat
+		if p.Heartbeat <= 0 {
+			p.Heartbeat = defaultHeartbeat
 		}
-		q := EventQuery{Tenant: m.tenant, After: p.After, Limit: eventBatch, Wait: p.Beat}
+		q := EventQuery{Tenant: m.tenant, After: p.After, Limit: eventBatch, Wait: p.Heartbeat}
 		last := time.Now()
 		for {
 			batch, err := m.store.Events(ctx, q)
@@ -53,14 +53,14 @@ func (m *Manager) Events(ctx context.Context, p EventParams) iter.Seq2[EventBatc
 			found := len(batch.Events)
 			batch.Events = p.filter(batch.Events)
 			silence := time.Since(last)
-			if found > 0 && len(batch.Events) == 0 && !batch.Reset && silence < p.Beat {
-				q.Wait = p.Beat - silence // only events that were not asked for
+			if found > 0 && len(batch.Events) == 0 && !batch.Reset && silence < p.Heartbeat {
+				q.Wait = p.Heartbeat - silence // only events that were not asked for
 				continue
 			}
 			if !yield(batch, nil) {
 				return
 			}
-			last, q.Wait = time.Now(), p.Beat
+			last, q.Wait = time.Now(), p.Heartbeat
 		}
 	}
 }

@@ -18,11 +18,13 @@ type ID string
 // MaxIDLength is the largest length of an [ID], in bytes.
 const MaxIDLength = 128
 
+const idRule = "must have 1 to 128 characters of [A-Za-z0-9._~-], begin with a letter or digit, " +
+	"and not begin with " + TokenPrefix
+
 // ParseID checks s against the form of an [ID]. The error matches [ErrInvalid].
 func ParseID(s string) (ID, error) {
 	if !validID(s) {
-		return "", invalid("/id", "must have 1 to 128 characters of [A-Za-z0-9._~-], begin with a letter or digit, "+
-			"and not begin with "+TokenPrefix)
+		return "", invalid("/id", idRule)
 	}
 	return ID(s), nil
 }

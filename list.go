@@ -15,10 +15,9 @@ import (
 
 // Bounds and default of the number of sessions in a page.
 const (
-	DefaultLimit  = 50
-	MaxLimit      = 1000
-	MaxLimitData  = 100 // with ListParams.IncludeData
-	cursorVersion = 1
+	DefaultLimit = 50
+	MaxLimit     = 1000
+	MaxLimitData = 100 // with ListParams.IncludeData
 )
 
 // ListParams select sessions and a page of them.
@@ -74,11 +73,10 @@ func (m *Manager) List(ctx context.Context, p ListParams) (_ *SessionPage, err e
 	}
 	out := &SessionPage{Sessions: make([]*Session, len(page.Records))}
 	for i, r := range page.Records {
-		res := Result{Record: r, Now: page.Now}
-		s, err := m.session(res, p.IncludeData && !m.withoutData)
+		s, err := m.session(r, p.IncludeData && !m.withoutData)
 		if errors.Is(err, ErrSealed) {
 			// One session that can't be read must not hide the others.
-			s, err = m.session(res, false)
+			s, err = m.session(r, false)
 		}
 		if err != nil {
 			return nil, err
@@ -103,6 +101,8 @@ func (f *Filter) validate() error {
 // A cursor is the version, eight bytes of hash over tenant, filter and place,
 // the time in milliseconds and the ID. The hash keeps cursors of other filters
 // and damaged ones out; it protects nothing.
+const cursorVersion = 1
+
 func (m *Manager) formatCursor(c Cursor, f *Filter) string {
 	h := m.cursorHash(c, f)
 	b := append([]byte{cursorVersion}, h[:]...)

@@ -160,7 +160,7 @@ func (e *env) position() sessiond.Position {
 // since is the events after a position, up to now.
 func (e *env) since(after sessiond.Position) (all []sessiond.Event) {
 	e.t.Helper()
-	for b, err := range e.Events(e.ctx, sessiond.EventParams{After: after, Beat: ms}) {
+	for b, err := range e.Events(e.ctx, sessiond.EventParams{After: after, Heartbeat: ms}) {
 		switch {
 		case err != nil || b.Reset:
 			e.t.Fatalf("events: %+v, %v", b, err)

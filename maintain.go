@@ -28,7 +28,7 @@ type WalkParams struct {
 
 const (
 	walkBatch   = 500
-	walkWorkers = 32
+	eachWorkers = 32
 	defaultPace = 20_000
 )
 
@@ -96,8 +96,7 @@ func (m *Manager) Fence(ctx context.Context, p FenceParams) (Progress, error) {
 	})
 }
 
-// walk calls change for every record, several at a time. Records that change
-// leaves alone, or that are gone or ended meanwhile, are no errors.
+// walk calls change for every record, several at a time.
 func (m *Manager) walk(ctx context.Context, p WalkParams, change func(*Record) error) (Progress, error) {
 	if p.Pace <= 0 {
 		p.Pace = defaultPace
@@ -111,8 +110,8 @@ func (m *Manager) walk(ctx context.Context, p WalkParams, change func(*Record) e
 		}
 		changed, failed, err := each(records, change)
 		done.Seen += int64(len(records))
-		done.Changed += changed
-		done.Failed += failed
+		done.Changed += int64(changed)
+		done.Failed += int64(failed)
 		if err != nil {
 			return done, err
 		}
@@ -135,8 +134,10 @@ func (m *Manager) walk(ctx context.Context, p WalkParams, change func(*Record) e
 }
 
 // each calls change for records side by side, so that stores can commit them
-// together.
-func each(records []*Record, change func(*Record) error) (changed, failed int64, first error) {
+// together, until one fails. Records that change leaves alone (errUnchanged), or
+// that are gone or ended meanwhile, are no failures; those whose data can't be
+// opened are counted and passed over.
+func each(records []*Record, change func(*Record) error) (changed, sealed int, first error) {
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
@@ -146,7 +147,7 @@ func each(records []*Record, change func(*Record) error) (changed, failed int64,
 		next <- r
 	}
 	close(next)
-	for range min(walkWorkers, len(records)) {
+	for range min(eachWorkers, len(records)) {
 		wg.Go(func() {
 			for r := range next {
 				err := change(r)
@@ -156,14 +157,18 @@ func each(records []*Record, change func(*Record) error) (changed, failed int64,
 					changed++
 				case errors.Is(err, errUnchanged), errors.Is(err, ErrEnded), errors.Is(err, ErrNotFound):
 				case errors.Is(err, ErrSealed):
-					failed++
+					sealed++
 				case first == nil:
 					first = err
 				}
+				stop := first != nil
 				mu.Unlock()
+				if stop {
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
-	return changed, failed, first
+	return changed, sealed, first
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 )
 
 // DefaultTenant is the tenant that [New] returns a manager for.
@@ -20,9 +19,10 @@ type Config struct {
 	Policy Policy
 	Logger *slog.Logger // of the background work. Default: none
 	// Trace is told of every call of a method that asks or changes the store for
-	// its caller, except Events and Stats: op is "create", "get", "verify" and so
-	// on. The context it returns is handed to the store; done is called once, with
-	// the call's error. Default: none, and calls pay nothing
+	// its caller, except Events, Stats and the walks (Reencrypt, Fence): op is
+	// "create", "get", "verify" and so on. The context it returns is handed to the
+	// store; done is called once, with the call's error. Default: none, and calls
+	// pay nothing
 	Trace func(ctx context.Context, op string) (_ context.Context, done func(error))
 }
 
@@ -129,14 +129,17 @@ func (m *Manager) Stats(ctx context.Context) (Stats, error) { return m.store.Sta
 func (m *Manager) Get(ctx context.Context, id ID) (_ *Session, err error) {
 	ctx, done := m.span(ctx, "get")
 	defer func() { done(err) }()
+	if !validID(string(id)) {
+		return nil, ErrNotFound
+	}
 	res, err := m.store.Get(ctx, m.key(id))
 	if err != nil {
 		return nil, err
 	}
 	if !res.Record.EndedAt.IsZero() {
-		return nil, m.ended(res)
+		return nil, m.ended(res.Record)
 	}
-	return m.tagged(res)
+	return m.tagged(res.Record)
 }
 
 // span begins what Config.Trace is told of, if there is one.
@@ -152,8 +155,7 @@ func untraced(error) {}
 func (m *Manager) key(id ID) Key { return Key{Tenant: m.tenant, ID: id} }
 
 // session makes the view of a record that a store returned.
-func (m *Manager) session(res Result, withData bool) (*Session, error) {
-	r := res.Record
+func (m *Manager) session(r *Record, withData bool) (*Session, error) {
 	s := &Session{
 		Tenant: r.Tenant, ID: r.ID, Subject: r.Subject, Labels: r.Labels,
 		Status: r.status(), CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
@@ -173,25 +175,25 @@ func (m *Manager) session(res Result, withData bool) (*Session, error) {
 }
 
 // tagged is the view with its ETag, and with data unless m leaves it out.
-func (m *Manager) tagged(res Result) (*Session, error) {
-	s, err := m.session(res, !m.withoutData)
+func (m *Manager) tagged(r *Record) (*Session, error) {
+	s, err := m.session(r, !m.withoutData)
 	if err != nil {
 		return nil, err
 	}
-	s.ETag = etag(res.Record.Incarnation, res.Record.Version)
+	s.ETag = etag(r.Incarnation, r.Version)
 	return s, nil
 }
 
-func (m *Manager) ended(res Result) error {
+func (m *Manager) ended(r *Record) error {
 	// Without data there is nothing that could fail.
-	s, _ := m.session(res, false)
+	s, _ := m.session(r, false)
 	return &EndedError{Session: s}
 }
 
 // writeError turns what a store's write returned into what callers see.
 func (m *Manager) writeError(res Result, err error) error {
 	if errors.Is(err, ErrEnded) && res.Record != nil {
-		return m.ended(res)
+		return m.ended(res.Record)
 	}
 	return err
 }
@@ -254,6 +256,3 @@ func newIncarnation() (i Incarnation) {
 	rand.Read(i[:])
 	return i
 }
-
-// timeNow is only for what people read, such as the time inside a new ID.
-func timeNow() time.Time { return time.Now() }

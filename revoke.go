@@ -3,7 +3,7 @@ package sessiond
 import (
 	"context"
 	"errors"
-	"sync"
+	"slices"
 	"time"
 )
 
@@ -38,6 +38,9 @@ func (m *Manager) Revoke(ctx context.Context, id ID, p RevokeParams) (err error)
 	defer func() { done(err) }()
 	if err := p.validate(); err != nil {
 		return err
+	}
+	if !validID(string(id)) {
+		return ErrNotFound
 	}
 	if p.Erase {
 		return m.erase(ctx, id, p)
@@ -123,83 +126,36 @@ func (m *Manager) RevokeMatching(ctx context.Context, p RevokeMatchingParams) (n
 	if err := p.Filter.validate(); err != nil {
 		return 0, false, err
 	}
-	q := Query{Tenant: m.tenant, Filter: p.Filter, Limit: 1000}
+	q := Query{Tenant: m.tenant, Filter: p.Filter}
 	q.Filter.ActiveOnly = true
+	revoke := func(r *Record) error {
+		_, err := m.store.Update(ctx, r.Key, func(now time.Time, r *Record) (Change, error) {
+			if !q.Filter.Match(r) {
+				return Change{}, errUnchanged
+			}
+			return m.end(ctx, r, now, rp.Reason, rp.Note), nil
+		})
+		return err
+	}
 	for {
+		q.Limit = min(MaxLimit, MaxRevoke-n) // none of a page is left over
 		page, err := m.store.List(ctx, q)
 		if err != nil {
 			return n, false, err
 		}
-		var ids []ID
-		for _, r := range page.Records {
-			if r.ID != p.Except {
-				ids = append(ids, r.ID)
-			}
-		}
-		more := page.Next != nil
-		if room := MaxRevoke - n; len(ids) > room {
-			ids, more = ids[:room], true
-		}
-		if !p.DryRun {
-			revoked, err := m.revokeAll(ctx, ids, &q.Filter, rp)
+		found := slices.DeleteFunc(page.Records, func(r *Record) bool { return r.ID == p.Except })
+		if p.DryRun {
+			n += len(found)
+		} else {
+			revoked, _, err := each(found, revoke)
 			n += revoked
 			if err != nil {
 				return n, false, err
 			}
-		} else {
-			n += len(ids)
 		}
-		if !more {
-			return n, true, nil
-		}
-		if n >= MaxRevoke {
-			return n, false, nil
+		if page.Next == nil || n == MaxRevoke {
+			return n, page.Next == nil, nil
 		}
 		q.After = page.Next
 	}
-}
-
-var errNoLongerMatches = errors.New("no longer matches the filter")
-
-// revokeAll revokes sessions side by side, so that stores can commit them together.
-func (m *Manager) revokeAll(ctx context.Context, ids []ID, f *Filter, p RevokeParams) (n int, first error) {
-	const workers = 32
-	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex
-		next = make(chan ID)
-	)
-	for range min(workers, len(ids)) {
-		wg.Go(func() {
-			for id := range next {
-				_, err := m.store.Update(ctx, m.key(id), func(now time.Time, r *Record) (Change, error) {
-					if !f.Match(r) {
-						return Change{}, errNoLongerMatches
-					}
-					return m.end(ctx, r, now, p.Reason, p.Note), nil
-				})
-				mu.Lock()
-				switch {
-				case err == nil:
-					n++
-				case errors.Is(err, ErrEnded), errors.Is(err, ErrNotFound), errors.Is(err, errNoLongerMatches):
-				case first == nil:
-					first = err
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for _, id := range ids {
-		mu.Lock()
-		failed := first != nil
-		mu.Unlock()
-		if failed {
-			break
-		}
-		next <- id
-	}
-	close(next)
-	wg.Wait()
-	return n, first
 }

@@ -188,6 +188,7 @@ type crowd struct {
 	sessiond.Store
 	mu   sync.Mutex
 	live []bool
+	gone sessiond.ID // someone else ends it before an update gets there
 }
 
 func (c *crowd) record(i int) *sessiond.Record {
@@ -229,7 +230,7 @@ func (c *crowd) Update(
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.record(i)
-	if !c.live[i] {
+	if c.live[i] = c.live[i] && k.ID != c.gone; !c.live[i] {
 		return sessiond.Result{Record: r}, sessiond.ErrEnded
 	}
 	_, err = fn(time.Now(), r)
@@ -256,6 +257,29 @@ func TestRevokeMatchingBound(t *testing.T) {
 		p.DryRun = tt.dry
 		if n, complete, err := m.RevokeMatching(t.Context(), p); n != tt.n || complete != tt.complete || err != nil {
 			t.Errorf("%+v: %d, %t, %v", tt, n, complete, err)
+		}
+	}
+	for i, live := range c.live {
+		if live != (i == 5) {
+			t.Errorf("session %d is live: %t", i, live)
+		}
+	}
+}
+
+// TestRevokeMatchingBoundSkipsNothing: close to the bound, a session that someone
+// else ends does not make a call pass over those behind it.
+func TestRevokeMatchingBoundSkipsNothing(t *testing.T) {
+	t.Parallel()
+	c := &crowd{live: slices.Repeat([]bool{true}, sessiond.MaxRevoke+sessiond.MaxLimit+1), gone: "10000"}
+	c.live[len(c.live)-1] = false // so that the last page is empty
+	m, err := sessiond.New(sessiond.Config{Store: c, Sealer: sessiond.NoSealing{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := sessiond.RevokeMatchingParams{Filter: sessiond.Filter{Subject: "alice"}, Except: "5"}
+	for call, complete := range []bool{false, true} {
+		if _, got, err := m.RevokeMatching(t.Context(), p); got != complete || err != nil {
+			t.Errorf("call %d: complete %t, %v", call, got, err)
 		}
 	}
 	for i, live := range c.live {

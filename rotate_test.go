@@ -38,6 +38,17 @@ func TestRotate(t *testing.T) {
 			_, _, err = e.Rotate(e.ctx, "s", sessiond.RotateParams{Token: wrong})
 			wantErr(t, "rotate with a wrong token", err, sessiond.ErrToken)
 		}
+		ended, of := e.create(sessiond.CreateParams{ID: "ended"})
+		_, _, err = e.Rotate(e.ctx, "-no-id", sessiond.RotateParams{})
+		wantErr(t, "rotate of what is no id", err, sessiond.ErrNotFound)
+		if err := e.Revoke(e.ctx, ended.ID, sessiond.RevokeParams{}); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = e.Rotate(e.ctx, ended.ID, sessiond.RotateParams{Token: of})
+		wantErr(t, "rotate of an ended session", err, sessiond.ErrEnded)
+		_, forged := newEnv(t).create(sessiond.CreateParams{ID: ended.ID}) // names the session, with another secret
+		_, _, err = e.Rotate(e.ctx, ended.ID, sessiond.RotateParams{Token: forged})
+		wantErr(t, "rotate of an ended session with a wrong token", err, sessiond.ErrToken)
 		_, _, err = e.Rotate(e.ctx, "unknown", sessiond.RotateParams{})
 		wantErr(t, "rotate of an unknown session", err, sessiond.ErrNotFound)
 		if s := e.get("s"); s.Version != 2 || !e.verify(second).Active {

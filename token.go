@@ -118,14 +118,14 @@ func (t Token) key() (Key, error) {
 	default:
 		return Key{}, errToken
 	}
-	if !validTenant(tenant) || !validID(id) {
+	if !ValidTenant(tenant) || !validID(id) {
 		return Key{}, errToken
 	}
 	return Key{Tenant: tenant, ID: ID(id)}, nil
 }
 
-// cutPart undoes one step of appendParts, for parts shorter than 128 bytes or
-// of exactly 128.
+// cutPart undoes one step of appendParts. A length written in more bytes than it
+// takes is refused: it would be a second spelling of the same token.
 func cutPart(b []byte) (part string, rest []byte, ok bool) {
 	n, size := binary.Uvarint(b)
 	if size <= 0 || size > 1 && b[size-1] == 0 || n > uint64(len(b)-size) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -92,6 +93,9 @@ var errUnchanged = errors.New("nothing to change")
 func (m *Manager) update(
 	ctx context.Context, id ID, ifMatch []ETag, get func(*Record) (changes, error),
 ) (*Session, error) {
+	if !validID(string(id)) {
+		return nil, ErrNotFound
+	}
 	res, err := m.store.Update(ctx, m.key(id), func(now time.Time, r *Record) (Change, error) {
 		if !r.matches(ifMatch) {
 			return Change{}, ErrVersion
@@ -131,7 +135,7 @@ func (m *Manager) update(
 	if err != nil && !errors.Is(err, errUnchanged) {
 		return nil, m.writeError(res, err)
 	}
-	return m.tagged(res)
+	return m.tagged(res.Record)
 }
 
 // apply writes c into r and reports whether that changed anything.
@@ -189,6 +193,11 @@ func (m *Manager) parsePatch(raw jsontext.Value) (*sessionPatch, error) {
 		case "labels":
 			v.check(mem.value.Kind() == '{' || mem.value.Kind() == 'n', "/labels", "must be an object or null")
 			p.labels = mem.value
+			if p.labels.Kind() == '{' { // what is wrong whatever the session has is told before it is asked for
+				set := map[string]string{}
+				v.mergeLabels(set, p.labels)
+				v.labels(set)
+			}
 		case "expires_in":
 			p.expiresIn = v.seconds("/expires_in", mem.value)
 		case "idle_timeout":
@@ -278,16 +287,7 @@ func pointer(name string) string {
 	if len(name) > 64 || !ValidText(name) {
 		return ""
 	}
-	var b []byte
-	for i := range len(name) {
-		switch name[i] {
-		case '~':
-			b = append(b, "~0"...)
-		case '/':
-			b = append(b, "~1"...)
-		default:
-			b = append(b, name[i])
-		}
-	}
-	return "/" + string(b)
+	return "/" + escapePointer.Replace(name)
 }
+
+var escapePointer = strings.NewReplacer("~", "~0", "/", "~1")

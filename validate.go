@@ -12,25 +12,26 @@ import (
 
 // Bounds of what callers may put into a session.
 const (
-	MaxText      = 256 // bytes of a subject, a label value or a note
-	MaxLabels    = 16  // labels of a session
-	MaxLabelKey  = 63  // bytes of a label key
-	MaxTenant    = 63  // bytes of a tenant's name
-	MaxIdemKey   = 128 // characters of CreateParams.IdempotencyKey
+	MaxText           = 256 // bytes of a subject, a label value or a note
+	MaxLabels         = 16  // labels of a session
+	MaxLabelKey       = 63  // bytes of a label key
+	MaxTenant         = 63  // bytes of a tenant's name
+	MaxIdempotencyKey = 128 // characters of CreateParams.IdempotencyKey
+)
+
+const (
 	textRule     = "must be at most 256 bytes of UTF-8 without control or bidirectional characters"
 	labelKeyRule = "keys must have 1 to 63 characters of [a-z0-9._-] and begin with a letter or digit"
 )
 
 // ValidTenant reports whether name can be that of a tenant: 1 to 63 characters
 // of [a-z0-9-], beginning with a letter or digit.
-func ValidTenant(name string) bool { return validTenant(name) }
-
-func validTenant(s string) bool {
-	if len(s) == 0 || len(s) > MaxTenant || s[0] == '-' {
+func ValidTenant(name string) bool {
+	if len(name) == 0 || len(name) > MaxTenant || name[0] == '-' {
 		return false
 	}
-	for i := range len(s) {
-		if c := s[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-') {
+	for i := range len(name) {
+		if c := name[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-') {
 			return false
 		}
 	}
@@ -51,7 +52,9 @@ func ValidText(s string) bool {
 	return true
 }
 
-func validLabelKey(s string) bool {
+// ValidLabelKey reports whether s can be the key of a label: 1 to 63 characters
+// of [a-z0-9._-], beginning with a letter or digit.
+func ValidLabelKey(s string) bool {
 	if len(s) == 0 || len(s) > MaxLabelKey {
 		return false
 	}
@@ -64,8 +67,19 @@ func validLabelKey(s string) bool {
 	return true
 }
 
-// ValidLabelKey reports whether s can be the key of a label.
-func ValidLabelKey(s string) bool { return validLabelKey(s) }
+// ValidIdempotencyKey reports whether s can be CreateParams.IdempotencyKey: 1 to
+// 128 visible ASCII characters.
+func ValidIdempotencyKey(s string) bool {
+	if len(s) == 0 || len(s) > MaxIdempotencyKey {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
 
 // A validator collects what is wrong with an input.
 type validator struct{ fields []FieldError }
@@ -87,7 +101,7 @@ func (v *validator) labels(labels map[string]string) {
 	v.check(len(labels) <= MaxLabels, "/labels", "must be at most 16 labels")
 	keys, values := true, true
 	for k, val := range labels {
-		keys = keys && validLabelKey(k)
+		keys = keys && ValidLabelKey(k)
 		values = values && ValidText(val)
 	}
 	v.check(keys, "/labels", labelKeyRule)

@@ -52,7 +52,7 @@ func (m *Manager) Verify(ctx context.Context, t Token, p VerifyParams) (_ Verifi
 	if !r.EndedAt.IsZero() {
 		return Verification{Reason: r.EndReason}, nil
 	}
-	s, err := m.session(res, !m.withoutData)
+	s, err := m.session(r, !m.withoutData)
 	if err != nil {
 		return Verification{}, err
 	}
@@ -147,6 +147,9 @@ func (m *Manager) Rotate(ctx context.Context, id ID, p RotateParams) (_ *Session
 	if !ValidText(p.Subject) {
 		return nil, "", invalid("/subject", textRule)
 	}
+	if !validID(string(id)) {
+		return nil, "", ErrNotFound
+	}
 	k := m.key(id)
 	if p.Token != "" {
 		if tk, err := p.Token.key(); err != nil || tk != k {
@@ -190,10 +193,12 @@ func (m *Manager) Rotate(ctx context.Context, id ID, p RotateParams) (_ *Session
 			return nil, "", err
 		}
 		return nil, "", ErrToken
+	case errors.Is(err, ErrEnded) && p.Token != "" && res.Record != nil && !res.Record.TokenHash.matches(hash):
+		return nil, "", ErrToken // how a session ended is for who may know it, not for who guesses
 	case err != nil:
 		return nil, "", m.writeError(res, err)
 	}
-	s, err := m.tagged(res)
+	s, err := m.tagged(res.Record)
 	if err != nil {
 		return nil, "", err
 	}

@@ -6,18 +6,26 @@ package api
 
 // Paths of the API listener, as patterns of [net/http.ServeMux] without method.
 const (
-	PathSessions     = "/sessions"
-	PathSession      = "/sessions/{id}"
-	PathTouch        = "/sessions/{id}/touch"
-	PathRotate       = "/sessions/{id}/rotate"
-	PathVerify       = "/verify"
-	PathIntrospect   = "/introspect"
-	PathRevoke       = "/revoke"
-	PathAuth         = "/auth/{gateway}"
-	PathEvents       = "/events"
-	HeaderTenant     = "Sessiond-Tenant"
-	HeaderRequestID  = "X-Request-Id"
-	HeaderIdemKey    = "Idempotency-Key"
+	PathSessions   = "/sessions"
+	PathSession    = "/sessions/{id}"
+	PathTouch      = "/sessions/{id}/touch"
+	PathRotate     = "/sessions/{id}/rotate"
+	PathVerify     = "/verify"
+	PathIntrospect = "/introspect"
+	PathRevoke     = "/revoke"
+	PathAuth       = "/auth/{gateway}"
+	PathEvents     = "/events"
+)
+
+// Headers of requests, beside those that HTTP itself defines.
+const (
+	HeaderTenant         = "Sessiond-Tenant" // names another tenant than the credential's own
+	HeaderRequestID      = "X-Request-Id"    // of answers as well
+	HeaderIdempotencyKey = "Idempotency-Key"
+)
+
+// Media types of bodies.
+const (
 	MediaJSON        = "application/json"
 	MediaMergePatch  = "application/merge-patch+json"
 	MediaProblem     = "application/problem+json"

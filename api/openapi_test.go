@@ -200,7 +200,7 @@ func TestOpenAPIBoundsAreTheConstants(t *testing.T) {
 		{"Tenant", size(of("Tenant").MaxLength), sessiond.MaxTenant},
 		{"Labels", size(of("Labels").MaxProps), sessiond.MaxLabels},
 		{"LabelKey", size(of("LabelKey").MaxLength), sessiond.MaxLabelKey},
-		{"Idempotency-Key", size(parameter("IdempotencyKey").MaxLength), sessiond.MaxIdemKey},
+		{"Idempotency-Key", size(parameter("IdempotencyKey").MaxLength), sessiond.MaxIdempotencyKey},
 		{"limit", int(*limit.Max), sessiond.MaxLimit},
 		{"default limit", int(limit.Default.(float64)), sessiond.DefaultLimit},
 		{"page", size(of("SessionPage").Properties["sessions"].Value.MaxItems), sessiond.MaxLimit},
@@ -298,7 +298,7 @@ func TestOpenAPIPathsAreTheConstants(t *testing.T) {
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(doc.Paths.Map()))); diff != "" {
 		t.Errorf("paths (-go +document):\n%s", diff)
 	}
-	for _, name := range []string{api.HeaderTenant, api.HeaderRequestID, api.HeaderIdemKey, "If-Match", "Last-Event-ID"} {
+	for _, name := range []string{api.HeaderTenant, api.HeaderRequestID, api.HeaderIdempotencyKey, "If-Match", "Last-Event-ID"} {
 		if !strings.Contains(string(api.OpenAPI), "name: "+name+"\n") {
 			t.Errorf("no parameter is called %s", name)
 		}

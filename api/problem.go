@@ -65,12 +65,11 @@ type FieldError struct {
 
 // Code is the code in the problem's type, empty when it is not one of ours.
 func (p *Problem) Code() Code {
-	for code := range kinds {
-		if p.Type == problemTypePrefix+string(code) {
-			return code
-		}
+	code, ours := strings.CutPrefix(p.Type, problemTypePrefix)
+	if _, known := kinds[Code(code)]; !ours || !known {
+		return ""
 	}
-	return ""
+	return Code(code)
 }
 
 type kind struct {

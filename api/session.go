@@ -1,7 +1,8 @@
 package api
 
 import (
-	"fmt"
+	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,13 +58,13 @@ func (a *Actor) actor() sessiond.Actor {
 type Time time.Time
 
 // MarshalText writes t.
-func (t Time) MarshalText() ([]byte, error) { return appendTime(nil, time.Time(t)), nil }
+func (t Time) MarshalText() ([]byte, error) { return AppendTime(nil, time.Time(t)), nil }
 
-// UnmarshalText reads any RFC 3339 time.
+// UnmarshalText reads any RFC 3339 time. The error does not repeat the text.
 func (t *Time) UnmarshalText(b []byte) error {
 	v, err := time.Parse(time.RFC3339, string(b))
 	if err != nil {
-		return fmt.Errorf("not an RFC 3339 time")
+		return errors.New("not an RFC 3339 time")
 	}
 	*t = Time(v.UTC())
 	return nil
@@ -86,7 +87,7 @@ func (s *Session) Session(tenant string, tag sessiond.ETag) (*sessiond.Session, 
 		out.EndedAt = time.Time(*s.EndedAt)
 	}
 	if s.ID == "" || s.Version < 1 || s.Status == "" {
-		return nil, fmt.Errorf("the answer is not a session")
+		return nil, errors.New("the answer is not a session")
 	}
 	return out, nil
 }
@@ -108,18 +109,18 @@ func AppendSession(b []byte, s *sessiond.Session, token sessiond.Token) []byte {
 	b = append(b, `,"status":"`...)
 	b = append(b, s.Status...)
 	b = append(b, `","created_at":"`...)
-	b = appendTime(b, s.CreatedAt)
+	b = AppendTime(b, s.CreatedAt)
 	b = append(b, `","updated_at":"`...)
-	b = appendTime(b, s.UpdatedAt)
+	b = AppendTime(b, s.UpdatedAt)
 	b = append(b, `","last_active_at":"`...)
-	b = appendTime(b, s.LastActiveAt)
+	b = AppendTime(b, s.LastActiveAt)
 	b = append(b, `","expires_at":"`...)
-	b = appendTime(b, s.ExpiresAt)
+	b = AppendTime(b, s.ExpiresAt)
 	b = append(b, `","idle_timeout":`...)
 	b = strconv.AppendInt(b, int64(s.IdleTimeout/time.Second), 10)
 	if !s.IdleExpiresAt.IsZero() {
 		b = append(b, `,"idle_expires_at":"`...)
-		b = appendTime(b, s.IdleExpiresAt)
+		b = AppendTime(b, s.IdleExpiresAt)
 		b = append(b, '"')
 	}
 	b = append(b, `,"version":`...)
@@ -138,7 +139,7 @@ func AppendSession(b []byte, s *sessiond.Session, token sessiond.Token) []byte {
 
 func appendEnd(b []byte, s *sessiond.Session) []byte {
 	b = append(b, `,"ended_at":"`...)
-	b = appendTime(b, s.EndedAt)
+	b = AppendTime(b, s.EndedAt)
 	b = append(b, `","end_reason":"`...)
 	b = append(b, s.EndReason...)
 	b = append(b, '"')
@@ -166,13 +167,9 @@ func appendLabels(b []byte, labels map[string]string) []byte {
 	var buf [sessiond.MaxLabels]string
 	keys := buf[:0]
 	for k := range labels {
-		at := len(keys)
 		keys = append(keys, k)
-		for ; at > 0 && keys[at-1] > k; at-- {
-			keys[at] = keys[at-1]
-		}
-		keys[at] = k
 	}
+	slices.Sort(keys)
 	b = append(b, '{')
 	for i, k := range keys {
 		if i > 0 {
@@ -199,8 +196,9 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// appendTime is t.UTC() as RFC 3339 with milliseconds, for years 0 to 9999.
-func appendTime(b []byte, t time.Time) []byte {
+// AppendTime appends t as every time on the wire is written: RFC 3339 in UTC with
+// milliseconds. Its year must be from 0 to 9999.
+func AppendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
@@ -228,9 +226,6 @@ func appendDigits(b []byte, n, width int) []byte {
 	}
 	return b
 }
-
-// AppendTime appends t as every time on the wire is written.
-func AppendTime(b []byte, t time.Time) []byte { return appendTime(b, t) }
 
 // AppendPage appends the JSON of a page of sessions.
 func AppendPage(b []byte, p *sessiond.SessionPage) []byte {

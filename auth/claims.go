@@ -2,6 +2,7 @@ package auth
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -148,11 +149,7 @@ func hasAudience(v jsontext.Value, want string) bool {
 		return one == want
 	}
 	list, _ := asStrings(v)
-	found := false
-	for _, audience := range list {
-		found = found || audience == want
-	}
-	return found
+	return slices.Contains(list, want)
 }
 
 // principal judges the claims of a token whose signature is verified.

@@ -200,7 +200,7 @@ type grants struct {
 }
 
 func (c *Issuer) grants() (g grants, err error) {
-	g = grants{allowed: allPermissions, tenant: c.Tenant}
+	g = grants{allowed: AllPermissions, tenant: c.Tenant}
 	if c.AllowedPermissions != nil {
 		if len(c.AllowedPermissions) == 0 {
 			return g, errors.New("the list of allowed permissions is empty, so no token could do anything: " +

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -247,13 +248,9 @@ func checkUse(o object) error {
 		}
 	}
 	if v, present := o["key_ops"]; present {
-		operations, _ := asStrings(v)
-		for _, operation := range operations {
-			if operation == "verify" {
-				return nil
-			}
+		if operations, _ := asStrings(v); !slices.Contains(operations, "verify") {
+			return errors.New("key_ops does not list verify")
 		}
-		return errors.New("key_ops does not list verify")
 	}
 	return nil
 }

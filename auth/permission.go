@@ -18,8 +18,8 @@ const (
 	AnyTenant                         // name another tenant than the credential's own
 )
 
-// allPermissions holds every defined bit.
-const allPermissions = AnyTenant<<1 - 1
+// AllPermissions are all that there are.
+const AllPermissions = AnyTenant<<1 - 1
 
 // permissionNames is indexed by bit number.
 var permissionNames = [...]string{

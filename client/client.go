@@ -63,7 +63,7 @@ func (e *Error) Error() string {
 		text += ": " + e.Problem.Detail
 	}
 	for _, f := range e.Problem.Errors {
-		text += "; " + f.Pointer + " " + f.Detail
+		text += "; " + strings.TrimSpace(f.Pointer+" "+f.Detail)
 	}
 	if e.Problem.RequestID != "" {
 		text += " (request " + e.Problem.RequestID + ")"
@@ -77,8 +77,9 @@ func (e *Error) Unwrap() error { return e.err }
 
 // A Client is a remote [sessiond.Manager]. It is safe for concurrent use. It
 // does not retry, except that net/http may repeat reads, and creates with an
-// IdempotencyKey, on another connection: an error that matches [sessiond.ErrUnavailable] tells that a
-// write was not applied, [sessiond.ErrUnknown] that it may have been.
+// IdempotencyKey, on another connection: an error that matches
+// [sessiond.ErrUnavailable] tells that a write was not applied,
+// [sessiond.ErrUnknown] that it may have been.
 type Client struct {
 	cfg  Config
 	base string
@@ -89,7 +90,7 @@ type Client struct {
 func New(cfg Config) (*Client, error) {
 	u, err := url.Parse(cfg.Server)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("client: server must be a URL such as https://sessiond:8080")
+		return nil, errors.New("client: server must be a URL such as https://sessiond:8080")
 	}
 	if cfg.Token == nil {
 		return nil, errors.New("client: Config.Token is required")
@@ -176,7 +177,7 @@ func (c *Client) send(ctx context.Context, r call) (*http.Response, error) {
 func (r *call) transportError(ctx context.Context, err error) error {
 	var dial *net.OpError
 	unsent := errors.As(err, &dial) && dial.Op == "dial"
-	if r.header[api.HeaderIdemKey] != nil {
+	if r.header[api.HeaderIdempotencyKey] != nil {
 		// net/http repeats such a request by itself when a connection breaks: that
 		// the last attempt was not sent says nothing of the first.
 		unsent = false

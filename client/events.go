@@ -16,7 +16,7 @@ import (
 )
 
 // Events is [sessiond.Manager.Events], except that the server decides how
-// often an empty batch comes: EventParams.Beat is not used. When the connection
+// often an empty batch comes: EventParams.Heartbeat is not used. When the connection
 // breaks, or the credential expires, the sequence ends with an error that
 // matches [sessiond.ErrUnavailable]; call again with the last position.
 func (c *Client) Events(ctx context.Context, p sessiond.EventParams) iter.Seq2[sessiond.EventBatch, error] {
@@ -52,10 +52,15 @@ func (c *Client) Events(ctx context.Context, p sessiond.EventParams) iter.Seq2[s
 	}
 }
 
+const (
+	maxMessage = 64 << 10 // bytes of one message; the server's are far shorter
+	maxBatch   = 10_000   // events of a batch; the server's are far fewer
+)
+
 // readBatches puts the events of a stream back into batches: the position
 // comes with the last event of one. It returns nil when yield had enough.
 func (c *Client) readBatches(body io.Reader, yield func(sessiond.EventBatch, error) bool) error {
-	in := bufio.NewReaderSize(body, 64<<10)
+	in := bufio.NewReaderSize(body, maxMessage)
 	var batch sessiond.EventBatch
 	for {
 		m, err := readMessage(in)
@@ -70,6 +75,9 @@ func (c *Client) readBatches(body io.Reader, yield func(sessiond.EventBatch, err
 			var wire api.Event
 			if err := api.Unmarshal([]byte(m.data), &wire); err != nil {
 				return err
+			}
+			if len(batch.Events) == maxBatch {
+				return errors.New("a batch of the event stream is too long")
 			}
 			batch.Events = append(batch.Events, wire.Event(c.tenant()))
 		}
@@ -87,14 +95,14 @@ func (c *Client) readBatches(body io.Reader, yield func(sessiond.EventBatch, err
 // A message is one server-sent event.
 type message struct{ event, data, id string }
 
-// readMessage reads up to the blank line that ends a message. Lines longer than
-// the reader's buffer, which the server never sends, are errors.
+// readMessage reads up to the blank line that ends a message.
 func readMessage(in *bufio.Reader) (m message, err error) {
-	for {
+	for size := 0; ; {
 		raw, err := in.ReadSlice('\n')
+		size += len(raw)
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			return m, errors.New("a line of the event stream is too long")
+		case errors.Is(err, bufio.ErrBufferFull), size > maxMessage:
+			return m, errors.New("a message of the event stream is too long")
 		case err == io.EOF:
 			return m, errors.New("the event stream ended")
 		case err != nil:

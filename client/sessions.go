@@ -19,11 +19,11 @@ func (c *Client) Create(ctx context.Context, p sessiond.CreateParams) (*sessiond
 		ExpiresIn: seconds(p.ExpiresIn), IdleTimeout: seconds(p.IdleTimeout),
 	})
 	if err != nil {
-		return nil, "", notJSON(err)
+		return nil, "", errNotJSON()
 	}
 	r := call{method: http.MethodPost, path: api.PathSessions + "/", media: api.MediaJSON, body: body, token: true}
 	if p.IdempotencyKey != "" {
-		r.header = http.Header{api.HeaderIdemKey: {p.IdempotencyKey}}
+		r.header = http.Header{api.HeaderIdempotencyKey: {p.IdempotencyKey}}
 	}
 	return c.session(ctx, r)
 }
@@ -48,7 +48,7 @@ func (c *Client) Update(ctx context.Context, id sessiond.ID, p sessiond.UpdatePa
 	}
 	body, err := api.Marshal(req)
 	if err != nil {
-		return nil, notJSON(err)
+		return nil, errNotJSON()
 	}
 	s, _, err := c.session(ctx, call{
 		method: http.MethodPut, path: sessionPath(id, ""), header: ifMatch(nil, p.IfMatch),
@@ -87,7 +87,7 @@ func (c *Client) Rotate(
 	}
 	body, err := api.Marshal(api.RotateRequest{Token: string(p.Token), Subject: p.Subject})
 	if err != nil {
-		return nil, "", notJSON(err)
+		return nil, "", errNotJSON()
 	}
 	return c.session(ctx, call{
 		method: http.MethodPost, path: sessionPath(id, "/rotate"), header: ifMatch(nil, p.IfMatch),
@@ -222,7 +222,8 @@ func check(id sessiond.ID) error {
 	return nil
 }
 
-func notJSON(error) error {
+// errNotJSON stands for an encoder's error, which may repeat the input.
+func errNotJSON() error {
 	return &sessiond.InvalidError{Fields: []sessiond.FieldError{{Detail: "texts must be UTF-8 and data must be JSON"}}}
 }
 

@@ -75,10 +75,31 @@ func (k *Keyset) WriteFile(path string) error {
 	return k.write(path, os.Link)
 }
 
-// ReplaceFile is WriteFile, but replaces a file of that name. Whoever opens the name sees the old or the new keyset
-// whole, also after a crash.
+// ReplaceFile is WriteFile, but replaces a file of that name, whose owner and group stay: who replaces it as root does
+// not take it from the server. Whoever opens the name sees the old or the new keyset whole, also after a crash.
 func (k *Keyset) ReplaceFile(path string) error {
-	return k.write(path, os.Rename)
+	return k.write(path, func(from, to string) error {
+		if err := keepOwner(from, to); err != nil {
+			return err
+		}
+		return os.Rename(from, to)
+	})
+}
+
+// keepOwner gives a file the owner and group of another, if that exists.
+func keepOwner(file, like string) error {
+	old, err := os.Stat(like)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	want, ok := old.Sys().(*syscall.Stat_t)
+	if !ok || int(want.Uid) == os.Geteuid() { // the group can't use the file anyway
+		return nil
+	}
+	return os.Chown(file, int(want.Uid), int(want.Gid))
 }
 
 func (k *Keyset) write(path string, publish func(from, to string) error) error {

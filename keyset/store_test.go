@@ -78,6 +78,32 @@ func TestWriteAndLoad(t *testing.T) {
 	}
 }
 
+func TestReplaceKeepsTheOwner(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	k := create(t)
+	if err := k.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	uid, gid := os.Geteuid(), os.Getegid()
+	if uid == 0 { // only root can give a file away
+		uid, gid = 12345, 54321
+		if err := os.Chown(path, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := k.ReplaceFile(path); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := info.Sys().(*syscall.Stat_t); int(s.Uid) != uid || int(s.Gid) != gid || info.Mode() != 0o600 {
+		t.Errorf("owner %d, group %d, mode %v", s.Uid, s.Gid, info.Mode())
+	}
+}
+
 func TestLoadFollowsSymbolicLinks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -64,10 +64,21 @@ func (s *Store) checkpoint(ctx context.Context, dir string) (time.Time, error) {
 	if err := s.disk.room(s.now(), ordinary); err != nil {
 		return time.Time{}, err
 	}
-	if err := s.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+	if err := checkpoint(s.db, dir); err != nil {
 		return time.Time{}, fmt.Errorf("%w: %w", sessiond.ErrUnavailable, err)
 	}
 	return s.now(), nil
+}
+
+// checkpoint has Pebble make the copy. It panics when a directory of the copy can't
+// be synced, at a point where it holds no locks.
+func checkpoint(db *pebble.DB, dir string) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("engine panicked: %v", r)
+		}
+	}()
+	return db.Checkpoint(dir, pebble.WithFlushedWAL())
 }
 
 func (s *Store) writeArchive(ctx context.Context, w io.Writer, dir string, m *Manifest) error {

@@ -7,14 +7,20 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
 
 	"sessiond.example/sessiond"
@@ -405,14 +411,34 @@ func FuzzReadBackup(f *testing.F) {
 	})
 }
 
-// TestBackupFailsAlone has no room for the copies, which must not stop the store.
+// TestBackupFailsAlone fails every operation on a backup's own files, one after the
+// other. None may stop the store.
 func TestBackupFailsAlone(t *testing.T) {
 	t.Parallel()
-	full := errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if strings.Contains(op.Path, "sessiond-backup-") && op.Kind == failing.Load() {
+	var left atomic.Int64 // operations until the one that fails
+	left.Store(math.MaxInt64)
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if strings.Contains(op.Path, "sessiond-backup-") && op.Kind != errorfs.OpRemoveAll && left.Add(-1) == 0 {
 			return syscall.ENOSPC
 		}
 		return nil
-	})
-	_ = full
+	}))
+	s := open(t, "store", pebblestore.Options{FS: fs})
+	defer closeStore(t, s)
+	for n := int64(1); ; n++ {
+		left.Store(n)
+		_, err := s.Backup(t.Context(), io.Discard, "test")
+		reached := left.Load() <= 0
+		create(t, s, strconv.FormatInt(n, 10), "user", 0)
+		names, errList := fs.List("store")
+		if errList != nil || slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "sessiond-") }) {
+			t.Errorf("after a failure: %v, %v", names, errList)
+		}
+		if !reached {
+			if err != nil || n < 20 {
+				t.Errorf("%d operations, %v", n, err)
+			}
+			return
+		}
+	}
 }

@@ -121,7 +121,7 @@ func appendRecord(dst []byte, st *state) []byte {
 	}
 	e.text(recSubject, r.Subject)
 	if len(r.Labels) > 0 {
-		var few [16]string
+		var few [sessiond.MaxLabels]string
 		keys := few[:0]
 		for k := range r.Labels {
 			keys = append(keys, k)

@@ -40,10 +40,19 @@ func class(r *sessiond.Record) byte {
 // Tenants, subjects and IDs contain no zero byte, so one ends them.
 
 func appendNamed(dst []byte, kind byte, k sessiond.Key) []byte {
-	dst = append(dst, kind)
+	return appendSession(append(dst, kind), k)
+}
+
+// appendSession appends what names a session at the end of a key.
+func appendSession(dst []byte, k sessiond.Key) []byte {
 	dst = append(dst, k.Tenant...)
 	dst = append(dst, 0)
 	return append(dst, k.ID...)
+}
+
+func parseSession(b []byte) (k sessiond.Key, ok bool) {
+	tenant, id, ok := bytes.Cut(b, []byte{0})
+	return sessiond.Key{Tenant: string(tenant), ID: sessiond.ID(id)}, ok
 }
 
 // appendRun appends what all keys of one run of a list index begin with. Without
@@ -88,10 +97,7 @@ func parsePlace(b []byte) (sessiond.Cursor, error) {
 }
 
 func appendDue(dst []byte, kind byte, ms int64, k sessiond.Key) []byte {
-	dst = appendDueTime(dst, kind, ms)
-	dst = append(dst, k.Tenant...)
-	dst = append(dst, 0)
-	return append(dst, k.ID...)
+	return appendSession(appendDueTime(dst, kind, ms), k)
 }
 
 func appendDueTime(dst []byte, kind byte, ms int64) []byte {
@@ -100,8 +106,7 @@ func appendDueTime(dst []byte, kind byte, ms int64) []byte {
 
 func parseDue(b []byte) (ms int64, k sessiond.Key, err error) {
 	if len(b) > 9 {
-		if tenant, id, ok := bytes.Cut(b[9:], []byte{0}); ok {
-			k = sessiond.Key{Tenant: string(tenant), ID: sessiond.ID(id)}
+		if k, ok := parseSession(b[9:]); ok {
 			return unsortable(binary.BigEndian.Uint64(b[1:])), k, nil
 		}
 	}
@@ -131,8 +136,8 @@ func parseCounter(b []byte) (c counter, err error) {
 
 func parseNamed(b []byte) (k sessiond.Key, err error) {
 	if len(b) > 1 {
-		if tenant, id, ok := bytes.Cut(b[1:], []byte{0}); ok {
-			return sessiond.Key{Tenant: string(tenant), ID: sessiond.ID(id)}, nil
+		if k, ok := parseSession(b[1:]); ok {
+			return k, nil
 		}
 	}
 	return k, corrupt("record key of %d bytes", len(b))

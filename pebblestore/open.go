@@ -183,8 +183,8 @@ func found(db *pebble.DB) (facts, error) {
 	}
 	b := db.NewBatch()
 	err = errors.Join(
-		b.Set(metaFormat, binary.BigEndian.AppendUint64(nil, newestLayout), nil),
-		b.Set(metaFeed, binary.BigEndian.AppendUint64(nil, f.firstKept), nil),
+		b.Set(metaFormat, bigEndian(newestLayout), nil),
+		b.Set(metaFeed, bigEndian(f.firstKept), nil),
 	)
 	if err == nil {
 		err = b.Commit(pebble.Sync)

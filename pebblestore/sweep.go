@@ -2,7 +2,6 @@ package pebblestore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"math"
 	"time"
@@ -317,7 +316,7 @@ func (sw *sweep) trim() error {
 	}
 	t := s.newTx(sw.now)
 	t.keep(t.b.DeleteRange(appendEventKey(nil, first), appendEventKey(nil, cut), nil))
-	t.set(metaFeed, binary.BigEndian.AppendUint64(nil, cut))
+	t.set(metaFeed, bigEndian(cut))
 	if err := t.apply(sw.ctx); err != nil {
 		return err
 	}

@@ -122,6 +122,8 @@ func TestCredentialForms(t *testing.T) {
 		{400, "malformed-request", "", []string{"Bearer " + cred, "Bearer " + cred}},
 		{400, "malformed-request", "", []string{"Bearer " + cred, "Basic x"}},
 		{400, "malformed-request", "", []string{"Bearer " + cred + ", Bearer " + cred}},
+		{400, "malformed-request", "", []string{"Basic x, bearer " + cred}},
+		{401, "unauthenticated", "Bearer", []string{`Digest username="a", realm="b"`}},
 	}
 	for _, tt := range tests {
 		var header []string

@@ -26,9 +26,9 @@ type call struct {
 	r         *http.Request
 	ctx       context.Context
 	started   time.Time
-	route     *route // nil until known, and for paths and methods that are not served
-	oauth     bool   // problem documents carry an OAuth error code
-	pathID    string // what stands in the place of a session's id in the path
+	route     *route      // nil until known, and for paths and methods that are not served
+	oauth     bool        // problem documents carry an OAuth error code
+	id        sessiond.ID // what stands in the place of a session's id in the path, also text that can't be one
 	principal *auth.Principal
 	tenant    string
 	body      []byte
@@ -44,7 +44,7 @@ type call struct {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{Server: s, w: w, r: r, ctx: r.Context(), started: time.Now()}
 	c.op.Method = r.Method
-	c.op.RequestID = requestID(r.Header["X-Request-Id"])
+	c.op.RequestID = requestID(r.Header[api.HeaderRequestID])
 	c.op.TraceID = traceID(r.Header["Traceparent"])
 	if s.cfg.Trace != nil {
 		c.ctx, c.op.TraceID, c.endTrace = s.cfg.Trace(r)
@@ -104,7 +104,7 @@ func (c *call) serve() error {
 	res, id := c.table.lookup(c.r.URL)
 	if res != nil {
 		c.useRoute(res, res.methods[c.r.Method])
-		c.pathID = id
+		c.setID(id)
 	}
 	if err := c.authenticate(); err != nil {
 		return err
@@ -140,10 +140,22 @@ func (c *call) useRoute(res *resource, rt *route) {
 	}
 }
 
+// setID remembers the session that the path names. Text that can't be an id names none, as the manager says when its
+// turn has come: what is wrong with the input comes first.
+func (c *call) setID(id string) {
+	c.id = sessiond.ID(id)
+	if id == "" {
+		return
+	}
+	if _, err := sessiond.ParseID(id); err == nil {
+		c.op.SessionID = id
+	}
+}
+
 // authenticate finds out who calls, from exactly one credential (RFC 6750 section 2.1).
 func (c *call) authenticate() error {
 	values := c.r.Header["Authorization"]
-	if len(values) > 1 || len(values) == 1 && strings.Contains(values[0], ",") {
+	if len(values) > 1 || len(values) == 1 && severalCredentials(values[0]) {
 		c.op.AuthFailure = AuthMultiple
 		return malformed("there must be one credential only")
 	}
@@ -177,6 +189,12 @@ func (c *call) authenticate() error {
 		}
 		return refuse(api.CodeIssuerUnavailable, "the credential can't be judged now: the issuer's keys are not at hand")
 	}
+}
+
+// severalCredentials reports whether a field value joins a credential of ours with something else. The credentials of
+// other schemes may have commas of their own (RFC 9110 section 11.4).
+func severalCredentials(value string) bool {
+	return strings.Contains(value, ",") && strings.Contains(strings.ToLower(value), "bearer")
 }
 
 // errInvalidToken refuses a credential or a session's token that was given and is no good (RFC 6750 section 3.1).
@@ -245,16 +263,6 @@ func (c *call) reader() *sessiond.Manager {
 		return c.manager()
 	}
 	return c.manager().WithoutData()
-}
-
-// id is the session that the path names. Text that can't be an id names none, and the store is not asked.
-func (c *call) id() (sessiond.ID, error) {
-	id, err := sessiond.ParseID(c.pathID)
-	if err != nil {
-		return "", sessiond.ErrNotFound
-	}
-	c.op.SessionID = c.pathID
-	return id, nil
 }
 
 // requestID is the request's own id if it is fit to be repeated, or a new one.

@@ -84,7 +84,7 @@ func (c *call) startStream() {
 func (c *call) stream(ctx context.Context, p sessiond.EventParams) error {
 	m := c.manager()
 	out := http.NewResponseController(c.w)
-	p.Beat = time.Millisecond // something is to come at once: what there is, or a heartbeat
+	p.Heartbeat = time.Millisecond // something is to come at once: what there is, or a heartbeat
 	for {
 		for batch, err := range m.Events(ctx, p) {
 			if err != nil {
@@ -108,8 +108,8 @@ func (c *call) stream(ctx context.Context, p sessiond.EventParams) error {
 				return nil // the client has gone, or reads too slowly
 			}
 			p.After = batch.Position
-			if p.Beat != c.cfg.Heartbeat {
-				p.Beat = c.cfg.Heartbeat
+			if p.Heartbeat != c.cfg.Heartbeat {
+				p.Heartbeat = c.cfg.Heartbeat
 				break // and go on from there with this one
 			}
 		}

@@ -46,3 +46,6 @@ func GatewayToken(cookie string, h http.Header) (t sessiond.Token, found, same b
 
 // EncodeSubject is encodeSubject.
 func EncodeSubject(s string) string { return encodeSubject(s) }
+
+// EventStreams is how many event streams are open.
+func (s *Server) EventStreams() int { return int(s.streams.Load()) }

@@ -220,6 +220,9 @@ func TestOperations(t *testing.T) {
 	failure("patch", auth.ReasonKeysNotLoaded)
 	s.do("DELETE", "/sessions/op", s.credential(auth.Read), "")
 	failure("delete", server.AuthScope)
+	if op := s.lastOp("delete"); op.SessionID != "op" {
+		t.Errorf("a refused delete does not tell of which session: %+v", op)
+	}
 	s.do("GET", "/sessions/", cred, "", "Sessiond-Tenant", "x")
 	failure("list", server.AuthTenant)
 	s.do("POST", "/sessions/op/touch", "", "", "Authorization", "Bearer a", "Authorization", "Bearer b")

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +48,10 @@ func parseQuery(raw string, take func(name, value string) (known bool, err error
 		return err
 	})
 }
+
+// asks reports whether a query that was refused has the pair: a permission that the pair needs is missed before the
+// rest of the input is judged.
+func (c *call) asks(name, value string) bool { return slices.Contains(c.r.URL.Query()[name], value) }
 
 // badParameter refuses the value of a parameter, whose name is one of ours.
 func badParameter(name, rule string) error {

@@ -154,6 +154,3 @@ func validCookieName(s string) bool {
 // Shutdown ends all event streams and refuses new ones. Call it before [http.Server.Shutdown], which would wait for
 // them. It may be called more than once.
 func (s *Server) Shutdown() { s.shutdown() }
-
-// EventStreams is how many event streams are open.
-func (s *Server) EventStreams() int { return int(s.streams.Load()) }

@@ -17,7 +17,7 @@ func (c *call) create() error {
 	if err != nil {
 		return err
 	}
-	if p.IdempotencyKey, err = idempotencyKey(c.r.Header[api.HeaderIdemKey]); err != nil {
+	if p.IdempotencyKey, err = idempotencyKey(c.r.Header[api.HeaderIdempotencyKey]); err != nil {
 		return err
 	}
 	s, token, err := c.manager().Create(c.ctx, p)
@@ -34,24 +34,15 @@ func idempotencyKey(values []string) (string, error) {
 	if len(values) == 0 {
 		return "", nil
 	}
-	bad := malformed("the header " + api.HeaderIdemKey + " must be given once and have 1 to 128 visible ASCII characters")
-	if len(values) > 1 || values[0] == "" || len(values[0]) > sessiond.MaxIdemKey {
-		return "", bad
-	}
-	for _, r := range []byte(values[0]) {
-		if r <= ' ' || r > '~' {
-			return "", bad
-		}
+	if len(values) > 1 || !sessiond.ValidIdempotencyKey(values[0]) {
+		return "", malformed("the header " + api.HeaderIdempotencyKey +
+			" must be given once and have 1 to 128 visible ASCII characters")
 	}
 	return values[0], nil
 }
 
 func (c *call) get() error {
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	s, err := c.reader().Get(c.ctx, id)
+	s, err := c.reader().Get(c.ctx, c.id)
 	if err != nil {
 		return err
 	}
@@ -67,11 +58,7 @@ func (c *call) update() error {
 	if p.IfMatch, err = parseIfMatch(c.r.Header["If-Match"]); err != nil {
 		return err
 	}
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	s, err := c.reader().Update(c.ctx, id, p)
+	s, err := c.reader().Update(c.ctx, c.id, p)
 	if err != nil {
 		return err
 	}
@@ -85,14 +72,7 @@ func (c *call) patch() error {
 		return err
 	}
 	p := sessiond.PatchParams{Patch: c.body, IfMatch: ifMatch}
-	id, err := c.id()
-	if err != nil {
-		if bad := sessiond.ValidateJSON(c.body, sessiond.MaxNesting); bad != nil {
-			return bad // input comes before the session; the manager is not asked here
-		}
-		return err
-	}
-	s, err := c.reader().Patch(c.ctx, id, p)
+	s, err := c.reader().Patch(c.ctx, c.id, p)
 	if err != nil {
 		return err
 	}
@@ -105,11 +85,7 @@ func (c *call) touch() error {
 	if err := api.DecodeEmpty(c.body); err != nil {
 		return err
 	}
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
-	s, err := c.reader().Touch(c.ctx, id)
+	s, err := c.reader().Touch(c.ctx, c.id)
 	if err != nil {
 		return err
 	}
@@ -133,22 +109,18 @@ func (c *call) revoke() error {
 		}
 		return true, err
 	})
-	if err != nil {
-		return err
-	}
-	if p.Erase {
+	if p.Erase || err != nil && c.asks("erase", "true") {
 		if err := c.require(auth.Admin); err != nil {
 			return err
 		}
 	}
-	if p.IfMatch, err = parseIfMatch(c.r.Header["If-Match"]); err != nil {
-		return err
-	}
-	id, err := c.id()
 	if err != nil {
 		return err
 	}
-	if err := c.manager().Revoke(c.ctx, id, p); err != nil {
+	if p.IfMatch, err = parseIfMatch(c.r.Header["If-Match"]); err != nil {
+		return err
+	}
+	if err := c.manager().Revoke(c.ctx, c.id, p); err != nil {
 		return err
 	}
 	c.op.Reason = p.Reason
@@ -177,16 +149,16 @@ func (c *call) list() error {
 		}
 		return true, err
 	})
-	if err != nil {
-		return err
-	}
-	if p.IncludeData {
+	if p.IncludeData || err != nil && c.asks("include", "data") {
 		if err := c.require(auth.Read); err != nil {
 			return err
 		}
-		if p.Limit > sessiond.MaxLimitData {
-			return malformed("the parameter limit must be at most 100 with include=data")
-		}
+	}
+	if err != nil {
+		return err
+	}
+	if p.IncludeData && p.Limit > sessiond.MaxLimitData {
+		return malformed("the parameter limit must be at most 100 with include=data")
 	}
 	page, err := c.manager().List(c.ctx, p)
 	if err != nil {
@@ -223,13 +195,13 @@ func (c *call) revokeMatching() error {
 		}
 		return true, err
 	})
-	if err != nil {
-		return err
-	}
-	if !bySubject {
+	if !bySubject && (err == nil || !c.r.URL.Query().Has("subject")) {
 		if err := c.require(auth.Admin); err != nil {
 			return err
 		}
+	}
+	if err != nil {
+		return err
 	}
 	if len(c.r.Header["If-Match"]) > 0 {
 		return malformed("the header If-Match has no meaning for many sessions")

@@ -418,3 +418,36 @@ func TestBounds(t *testing.T) {
 	s.do("PUT", "/sessions/sst_x", cred, `{`).want(400, "malformed-request")
 	s.do("PUT", "/sessions/sst_x", cred, `{"x":1}`).want(422, "invalid-session")
 }
+
+// TestOrderOfRefusals: permission, then input, then the session, each whatever else is wrong.
+func TestOrderOfRefusals(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	cred := s.credential(all)
+	s.create(`{"id":"live"}`)
+	s.create(`{"id":"ended"}`)
+	s.do("DELETE", "/sessions/ended", cred, "").must(204)
+	long := strings.Repeat("x", 257)
+	for _, id := range []string{"unknown", "ended", "-no-id", "live"} {
+		for _, r := range [][3]string{
+			{"PUT", "", `{"expires_in":0}`}, {"PUT", "", `{"labels":{"A":"x"}}`}, {"PATCH", "", `{"idle_timeout":-1}`},
+			{"PATCH", "", `{"labels":{"a":1}}`}, {"PATCH", "", `{"labels":{"A":"x"}}`},
+			{"PATCH", "", `{"labels":{"a":"` + long + `"}}`}, {"POST", "/rotate", `{"subject":"` + long + `"}`},
+			{"POST", "/touch", `{"a":1}`},
+		} {
+			s.do(r[0], "/sessions/"+id+r[1], cred, r[2], "If-Match", `"x"`).want(422, "invalid-session")
+		}
+	}
+	for _, r := range [][3]string{{"GET", "", ""}, {"PUT", "", "{}"}, {"PATCH", "", "{}"}, {"DELETE", "", ""},
+		{"POST", "/touch", ""}, {"POST", "/rotate", ""}} {
+		s.do(r[0], "/sessions/-no-id"+r[1], cred, r[2]).want(404, "session-not-found")
+	}
+	revoker := s.credential(auth.Delete)
+	for _, target := range []string{"/sessions/live?x=1&erase=true", "/sessions/live?erase=true&erase=true", "/sessions/?x=1",
+		"/sessions/?status=", "/sessions/?status=active&x=%zz"} {
+		s.do("DELETE", target, revoker, "").want(403, "permission-denied")
+	}
+	s.do("DELETE", "/sessions/?x=1&subject=a", revoker, "").want(400, "malformed-request")
+	s.do("DELETE", "/sessions/live?x=1", revoker, "").want(400, "malformed-request")
+	s.do("GET", "/sessions/?x=1&include=data", s.credential(auth.Inspect), "").want(403, "permission-denied")
+}

@@ -114,15 +114,11 @@ func (c *call) rotate() error {
 	if p.IfMatch, err = parseIfMatch(c.r.Header["If-Match"]); err != nil {
 		return err
 	}
-	id, err := c.id()
-	if err != nil {
-		return err
-	}
 	m := c.reader()
 	if p.Token != "" {
 		m = c.manager()
 	}
-	s, token, err := m.Rotate(c.ctx, id, p)
+	s, token, err := m.Rotate(c.ctx, c.id, p)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"net/http"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -47,6 +48,7 @@ type Metrics struct {
 	ended        table[prometheus.Counter]  // by reason
 	storeTimes   *prometheus.HistogramVec   // by op
 	eventStreams prometheus.Gauge
+	sweepFailed  prometheus.Counter
 	sweepBacklog prometheus.Gauge
 	sweepLag     prometheus.Gauge
 	openFailures prometheus.Counter
@@ -116,6 +118,11 @@ func (m *Metrics) registerOperations(reg prometheus.Registerer) {
 	m.operations = newTable(len(m.ops.names)*resultCount, func(i int) prometheus.Counter {
 		return operations.WithLabelValues(m.ops.names[i/resultCount], results[i%resultCount])
 	})
+	for i := range m.ops.names {
+		// There from the start, since a rate does not see the first of what was not.
+		m.operations.at(i*resultCount + resultOf(http.StatusInternalServerError))
+		m.operations.at(i*resultCount + resultOf(http.StatusServiceUnavailable))
+	}
 
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "sessiond_session_operation_duration_seconds",
@@ -164,6 +171,10 @@ func (m *Metrics) registerStore(reg prometheus.Registerer) {
 		Help:    "Time in the store, without waiting for events.",
 		Buckets: buckets(),
 	}, []string{"op"})
+	m.sweepFailed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sessiond_sweep_failures_total",
+		Help: "Passes of the sweeper that failed; backlog and lag stay as they were then.",
+	})
 	m.sweepBacklog = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sessiond_sweep_backlog",
 		Help: "Sessions past their deadline that the sweeper has not ended yet, up to 10,000. 0 on replicas that " +
@@ -173,7 +184,7 @@ func (m *Metrics) registerStore(reg prometheus.Registerer) {
 		Name: "sessiond_sweep_lag_seconds",
 		Help: "Age of the oldest deadline not acted on. 0 on replicas that do not sweep: take the maximum.",
 	})
-	reg.MustRegister(ended, m.storeTimes, m.sweepBacklog, m.sweepLag)
+	reg.MustRegister(ended, m.storeTimes, m.sweepFailed, m.sweepBacklog, m.sweepLag)
 }
 
 // Observe counts one operation.

@@ -140,9 +140,12 @@ func (s *store) Sweep(ctx context.Context, p sessiond.SweepParams) (sessiond.Swe
 	s.sweep.since(start)
 	s.m.end(sessiond.EndIdle, res.Idle) // also those before an error
 	s.m.end(sessiond.EndAbsolute, res.Absolute)
-	if err == nil {
+	switch {
+	case err == nil:
 		s.m.sweepBacklog.Set(float64(res.Backlog))
 		s.m.sweepLag.Set(res.Lag.Seconds())
+	case ctx.Err() == nil:
+		s.m.sweepFailed.Inc()
 	}
 	return res, err
 }

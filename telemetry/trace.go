@@ -172,15 +172,15 @@ func finish(span oteltrace.Span, method string, op Operation) {
 // the error of the part.
 func (t *Tracer) Steps(layer string) func(ctx context.Context, op string) (_ context.Context, done func(error)) {
 	return func(ctx context.Context, op string) (context.Context, func(error)) {
-		return t.step(ctx, layer+" "+op)
+		return t.step(ctx, layer, op)
 	}
 }
 
-func (t *Tracer) step(ctx context.Context, name string) (context.Context, func(error)) {
+func (t *Tracer) step(ctx context.Context, layer, op string) (context.Context, func(error)) {
 	if !oteltrace.SpanFromContext(ctx).IsRecording() {
 		return ctx, func(error) {}
 	}
-	ctx, span := t.tracer.Start(ctx, name)
+	ctx, span := t.tracer.Start(ctx, layer+" "+op)
 	return ctx, func(err error) {
 		if err != nil {
 			kind, fault := failure(err)

@@ -22,7 +22,7 @@ type tracedStore struct {
 
 // Create implements [sessiond.Store].
 func (s *tracedStore) Create(ctx context.Context, c sessiond.Creation) (sessiond.Result, error) {
-	ctx, done := s.t.step(ctx, "store create")
+	ctx, done := s.t.step(ctx, "store", "create")
 	res, err := s.Store.Create(ctx, c)
 	done(err)
 	return res, err
@@ -30,7 +30,7 @@ func (s *tracedStore) Create(ctx context.Context, c sessiond.Creation) (sessiond
 
 // Get implements [sessiond.Store].
 func (s *tracedStore) Get(ctx context.Context, k sessiond.Key) (sessiond.Result, error) {
-	ctx, done := s.t.step(ctx, "store get")
+	ctx, done := s.t.step(ctx, "store", "get")
 	res, err := s.Store.Get(ctx, k)
 	done(err)
 	return res, err
@@ -40,7 +40,7 @@ func (s *tracedStore) Get(ctx context.Context, k sessiond.Key) (sessiond.Result,
 func (s *tracedStore) Update(
 	ctx context.Context, k sessiond.Key, fn func(time.Time, *sessiond.Record) (sessiond.Change, error),
 ) (sessiond.Result, error) {
-	ctx, done := s.t.step(ctx, "store update")
+	ctx, done := s.t.step(ctx, "store", "update")
 	var refused error // by fn, which is no failure of the store
 	res, err := s.Store.Update(ctx, k, func(now time.Time, r *sessiond.Record) (c sessiond.Change, err error) {
 		c, err = fn(now, r)
@@ -55,7 +55,7 @@ func (s *tracedStore) Update(
 func (s *tracedStore) Touch(
 	ctx context.Context, k sessiond.Key, inc sessiond.Incarnation, at time.Time,
 ) (sessiond.Result, error) {
-	ctx, done := s.t.step(ctx, "store touch")
+	ctx, done := s.t.step(ctx, "store", "touch")
 	res, err := s.Store.Touch(ctx, k, inc, at)
 	done(err)
 	return res, err
@@ -65,7 +65,7 @@ func (s *tracedStore) Touch(
 func (s *tracedStore) Erase(
 	ctx context.Context, k sessiond.Key, fn func(time.Time, *sessiond.Record) ([]sessiond.Event, error),
 ) error {
-	ctx, done := s.t.step(ctx, "store erase")
+	ctx, done := s.t.step(ctx, "store", "erase")
 	var refused error
 	err := s.Store.Erase(ctx, k, func(now time.Time, r *sessiond.Record) (events []sessiond.Event, err error) {
 		events, err = fn(now, r)
@@ -86,7 +86,7 @@ func unless(err, refused error) error {
 
 // List implements [sessiond.Store].
 func (s *tracedStore) List(ctx context.Context, q sessiond.Query) (sessiond.Page, error) {
-	ctx, done := s.t.step(ctx, "store list")
+	ctx, done := s.t.step(ctx, "store", "list")
 	page, err := s.Store.List(ctx, q)
 	done(err)
 	return page, err

@@ -69,19 +69,29 @@ func (p *program) storeConfig(cmd *cobra.Command) (cfg *config.Config, dir strin
 // administer reaches the store in dir: through the server that runs on it, or by
 // opening it. The caller closes the result.
 func (p *program) administer(ctx context.Context, cfg *config.Config, dir string) (administrator, error) {
-	server, err := dialAdmin(ctx, dir)
-	switch {
-	case err == nil:
-		return server, nil
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%w: run this as the user of the server", err)
-	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED):
-		return nil, err
+	server, err := dialServer(ctx, dir)
+	if err != nil || server != nil {
+		return server, err
 	}
 	if err := checkOwner(dir); err != nil {
 		return nil, err
 	}
 	return p.openLocal(ctx, cfg, dir)
+}
+
+// dialServer reaches the server that runs on dir; nil when none does.
+func dialServer(ctx context.Context, dir string) (administrator, error) {
+	server, err := dialAdmin(ctx, dir)
+	switch {
+	case err == nil:
+		return server, nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, nil
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: run this as the user of the server", err)
+	default:
+		return nil, err
+	}
 }
 
 // checkOwner keeps root from leaving files in a directory that the server, which

@@ -33,7 +33,7 @@ func TestDevGreeting(t *testing.T) {
 	s := startDev(t, t.TempDir())
 	s.eventually("the greeting", func() bool { return strings.Contains(s.stdout.String(), "\n\n") })
 	line := curlLine(t, s.stdout.String())
-	cmd := exec.Command("sh", "-c", line+` -w '\n%{http_code}'`)
+	cmd := exec.Command("sh", "-c", line+` -w '%{http_code}'`) // the body ends with a newline
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -73,6 +73,29 @@ func (p *program) keysetAdministrator(cmd *cobra.Command, file string) (administ
 	return a, err
 }
 
+// keysetServer reaches the server that uses the keyset file. It is nil when none
+// runs.
+func (p *program) keysetServer(cmd *cobra.Command, file string) (administrator, error) {
+	cfg, dir, err := p.storeConfig(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if err := sameFile(cfg, file); err != nil {
+		return nil, err
+	}
+	server, err := dialServer(cmd.Context(), dir)
+	if err != nil || server != nil {
+		return server, err
+	}
+	if pid, held, err := lockHolder(dir); err != nil {
+		return nil, err
+	} else if held {
+		return nil, fmt.Errorf("process %d has %s open and does not answer: if it is a server that is starting, try again",
+			pid, dir)
+	}
+	return nil, nil
+}
+
 func sameFile(cfg *config.Config, file string) error {
 	named, err := os.Stat(file)
 	if err != nil {
@@ -88,7 +111,10 @@ func sameFile(cfg *config.Config, file string) error {
 
 // checked is a command that changes a key, and asks the store first unless the user
 // takes the responsibility.
-func (p *program) checked(cmd *cobra.Command, do func(file string, id uint32, a administrator, unchecked bool) error) {
+func (p *program) checked(
+	cmd *cobra.Command, reach func(*cobra.Command, string) (administrator, error),
+	do func(file string, id uint32, a administrator, unchecked bool) error,
+) {
 	addStoreFlags(cmd)
 	unchecked := cmd.Flags().Bool("unchecked", false, "ask no server and no store: you are sure")
 	cmd.Args = exactArgs(2)
@@ -103,7 +129,7 @@ func (p *program) checked(cmd *cobra.Command, do func(file string, id uint32, a 
 		if !p.namesStore(cmd) {
 			return usagef("give --config FILE, so that the server and the store can be asked, or --unchecked")
 		}
-		a, err := p.keysetAdministrator(cmd, args[0])
+		a, err := reach(cmd, args[0])
 		if err != nil {
 			return err
 		}
@@ -147,11 +173,11 @@ func (p *program) keysetPromoteCommand() *cobra.Command {
 			"the command waits 10 seconds.",
 		Example: "  sessiond keyset promote /etc/sessiond/keyset.json 123456789 --config /etc/sessiond/config.yaml",
 	}
-	p.checked(cmd, func(file string, id uint32, a administrator, unchecked bool) error {
+	p.checked(cmd, p.keysetServer, func(file string, id uint32, a administrator, unchecked bool) error {
 		ctx := cmd.Context()
 		err := editKeyset(file, func(k *keyset.Keyset) (*keyset.Keyset, error) {
 			promoted, err := k.Promote(id) // before anyone waits for a key that isn't there
-			if err == nil && a != nil && a.running() {
+			if err == nil && a != nil {
 				err = waitForKey(ctx, a, id)
 			}
 			return promoted, err
@@ -162,7 +188,7 @@ func (p *program) keysetPromoteCommand() *cobra.Command {
 		switch {
 		case unchecked:
 			fmt.Fprintf(p.stderr, "sessiond: not checked that every server has loaded key %d\n", id)
-		case a != nil && a.running():
+		case a != nil:
 			use, err := a.reload(ctx)
 			if err == nil && use.Primary != id {
 				err = fmt.Errorf("the server seals with key %d", use.Primary)
@@ -209,7 +235,7 @@ func (p *program) keysetRetireCommand() *cobra.Command {
 			"file, apart from them, for as long as they are to be of use.",
 		Example: "  sessiond keyset retire /etc/sessiond/keyset.json 987654321 --config /etc/sessiond/config.yaml",
 	}
-	p.checked(cmd, func(file string, id uint32, a administrator, unchecked bool) error {
+	p.checked(cmd, p.keysetAdministrator, func(file string, id uint32, a administrator, unchecked bool) error {
 		err := editKeyset(file, func(k *keyset.Keyset) (*keyset.Keyset, error) {
 			removed, err := k.Remove(id)
 			if err != nil || a == nil {

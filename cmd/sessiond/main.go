@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -115,11 +116,10 @@ func parentCommand(use, short string, sub ...*cobra.Command) *cobra.Command {
 
 // getenv is the value of a variable in p's environment.
 func (p *program) getenv(name string) string {
-	value := ""
-	for _, kv := range p.environ {
-		if len(kv) > len(name) && kv[len(name)] == '=' && kv[:len(name)] == name {
-			value = kv[len(name)+1:]
+	for _, entry := range p.environ {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value // the first of a repeated name, like os.Getenv
 		}
 	}
-	return value
+	return ""
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
@@ -82,12 +83,12 @@ func (h *opsHandler) readyz(w http.ResponseWriter, r *http.Request) {
 
 func (h *opsHandler) check(ctx context.Context) error {
 	if !h.s.verifier.Ready() {
-		return fmt.Errorf("no issuer's keys are loaded yet")
+		return errors.New("no issuer's keys are loaded yet")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if _, err := h.s.manager.Stats(ctx); err != nil {
-		return fmt.Errorf("the store does not answer yet")
+		return errors.New("the store does not answer yet")
 	}
 	return nil
 }

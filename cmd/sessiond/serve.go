@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 
@@ -42,7 +43,7 @@ func (p *program) serveCommand() *cobra.Command {
 }
 
 // serve runs the service on the configured addresses.
-func (p *program) serve(ctx context.Context, cfg *config.Config, warnings []config.Warning) (err error) {
+func (p *program) serve(ctx context.Context, cfg *config.Config, warnings []config.Warning) error {
 	log, err := newLog(p.stderr, cfg.Log.Level)
 	if err != nil {
 		return err
@@ -63,7 +64,7 @@ func (p *program) serve(ctx context.Context, cfg *config.Config, warnings []conf
 	return s.run(ctx, listeners, nil)
 }
 
-func newLog(w interface{ Write([]byte) (int, error) }, level string) (*telemetry.Log, error) {
+func newLog(w io.Writer, level string) (*telemetry.Log, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("log.level: %w", err)

@@ -82,7 +82,8 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (s 
 		return nil, err
 	}
 	s.manager, err = sessiond.New(sessiond.Config{
-		Store: metrics.Store(seams.store), Sealer: metrics.Sealer(sealer), Policy: policy(cfg), Logger: s.logger, Trace: seams.manager,
+		Store: metrics.Store(seams.store), Sealer: metrics.Sealer(sealer), Policy: policy(cfg),
+		Logger: s.logger, Trace: seams.manager,
 	})
 	if err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func (s *service) run(ctx context.Context, l listeners, started func() error) er
 	ops := server.NewHTTPServer(s.ops, s.logger)
 	failed := make(chan error, 2)
 	serve := func(h *http.Server, l net.Listener, tls bool) {
-		err := error(nil)
+		var err error
 		if tls {
 			err = h.ServeTLS(l, "", "")
 		} else {
