@@ -114,7 +114,8 @@ func TestEventFiltersAndBeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		next, stop := iter.Pull2(e.Events(e.ctx, sessiond.EventParams{
-			Subject: "alice", Types: []sessiond.EventType{sessiond.EventCreated, sessiond.EventRevoked}, Heartbeat: 10 * time.Second,
+			Subject: "alice", Types: []sessiond.EventType{sessiond.EventCreated, sessiond.EventRevoked},
+			Heartbeat: 10 * time.Second,
 		}))
 		defer stop()
 		batch := func(after time.Duration, want ...sessiond.ID) {

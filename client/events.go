@@ -16,9 +16,9 @@ import (
 )
 
 // Events is [sessiond.Manager.Events], except that the server decides how
-// often an empty batch comes: EventParams.Heartbeat is not used. When the connection
-// breaks, or the credential expires, the sequence ends with an error that
-// matches [sessiond.ErrUnavailable]; call again with the last position.
+// often an empty batch comes: EventParams.Heartbeat is not used. When the
+// connection breaks, or the credential expires, the sequence ends with an error
+// that matches [sessiond.ErrUnavailable]; call again with the last position.
 func (c *Client) Events(ctx context.Context, p sessiond.EventParams) iter.Seq2[sessiond.EventBatch, error] {
 	return func(yield func(sessiond.EventBatch, error) bool) {
 		q := url.Values{}

@@ -87,6 +87,8 @@ func TestStreamForms(t *testing.T) {
 		"no JSON":       {heartbeat("p0") + "event: session.created\ndata: hello\nid: p1\n\n", []string{"@p0"}},
 		"no data":       {"event: session.created\nid: p1\n\n", nil},
 		"endless line":  {"data: " + strings.Repeat("x", 1<<20) + "\n\n", nil},
+		"long message":  {"event: heartbeat\n" + strings.Repeat("data: x\n", 1<<14) + "id: p1\n\n", nil},
+		"long batch":    {strings.Repeat(event("a", 1)+"\n", 10_001) + heartbeat("p1"), nil},
 		"empty":         {"", nil},
 	} {
 		follow, _ := script(t, tt.stream)

@@ -76,7 +76,8 @@ type Operation struct {
 	Tenant    string        // in which the request acted; empty before the credential was accepted
 	Principal string        // the credential's subject; empty before it was accepted, and for gateways
 	RequestID string        // as in the answer's X-Request-Id
-	TraceID   string        // of the request's traceparent (W3C Trace Context), or what Config.Trace said; empty without both
+	// TraceID is that of the request's traceparent (W3C Trace Context), or what Config.Trace said; empty without both
+	TraceID string
 	// Reason is why the session ended, when the request asked for its end or caused it; else empty
 	Reason sessiond.EndReason
 	// AuthFailure is why the credential was refused, else empty: a reason of [auth.Error] or one of AuthMissing,
