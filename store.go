@@ -222,7 +222,7 @@ type SweepResult struct {
 
 // Stats tell of a store as a whole.
 type Stats struct {
-	Active      map[string]int64 // sessions not written down as ended, by tenant
+	Active      map[string]int64 // sessions not written down as ended, by tenant; without zero counts
 	DataKeys    map[uint32]int64 // records with sealed data, by Record.DataKey; without zero counts
 	ClockOffset time.Duration    // how far the host's clock is ahead of the store's
 	Now         time.Time

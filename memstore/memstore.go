@@ -138,7 +138,9 @@ func (s *Store) put(old, r *sessiond.Record) {
 		s.index(old).Delete(place{old.Tenant, old.Subject, old.Cursor()})
 		s.due.Delete(due(old))
 		if old.EndedAt.IsZero() {
-			s.active[old.Tenant]--
+			if s.active[old.Tenant]--; s.active[old.Tenant] == 0 {
+				delete(s.active, old.Tenant)
+			}
 		}
 		s.countKey(old.DataKey, -1)
 		s.order.Delete(old.Key)

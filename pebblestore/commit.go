@@ -289,7 +289,11 @@ func (t *tx) finish() error {
 		if c.n == 0 {
 			continue
 		}
-		s.counters[c.counter] += c.n
+		if s.counters[c.counter] += c.n; s.counters[c.counter] == 0 {
+			delete(s.counters, c.counter) // tenants and keys come and go
+			t.del(counterKey(c.counter))
+			continue
+		}
 		t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(s.counters[c.counter]))
 		t.set(counterKey(c.counter), t.value)
 	}

@@ -250,10 +250,9 @@ func (s *Store) Stats(ctx context.Context) (sessiond.Stats, error) {
 	s.commitMu.Lock()
 	stats := sessiond.Stats{Active: make(map[string]int64), DataKeys: make(map[uint32]int64)}
 	for c, n := range s.counters {
-		switch {
-		case c.key == 0:
+		if c.key == 0 {
 			stats.Active[c.tenant] = n
-		case n != 0:
+		} else {
 			stats.DataKeys[c.key] = n
 		}
 	}
