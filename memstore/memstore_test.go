@@ -60,7 +60,6 @@ func TestConcurrent(t *testing.T) { storetest.RunConcurrent(t, open) }
 func TestModel(t *testing.T)      { storetest.RunModel(t, open) }
 
 func TestStoreRunning(t *testing.T) { storetest.Run(t, openRunning) }
-func TestModelRunning(t *testing.T) { storetest.RunModel(t, openRunning) }
 
 func TestDefaultClock(t *testing.T) {
 	s := memstore.New(memstore.Options{})

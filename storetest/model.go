@@ -21,7 +21,9 @@ var (
 // RunModel does random operations on a store and on memstore, step by step, and
 // compares records, errors, events, lists and statistics after each. It logs
 // its seed; the flag -storetest.seed repeats a run, -storetest.steps makes it
-// longer.
+// longer. The clock of the fixture must stand still between calls of Advance:
+// a sweep does not tell its time, so with a clock that runs the two could sweep
+// at different milliseconds.
 func RunModel(t *testing.T, open Open) {
 	seed := *seedFlag
 	if seed == 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"sync/atomic"
 
@@ -51,43 +52,64 @@ func parseRevocation(line []byte, tenant string) (r revocation, end bool, err er
 }
 
 // endNamed ends the sessions that lines name, and erases those that were. absent
-// counts those that are not there.
+// counts those that are not there. Lines about one session take effect in their
+// order; others side by side.
 func endNamed(ctx context.Context, m *sessiond.Manager, lines io.Reader, tenant string) (ended, absent int64, err error) {
 	var named, missing atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(32)
-	s := bufio.NewScanner(lines)
-	s.Buffer(nil, maxRevocation)
-	number := 0
-	for s.Scan() && ctx.Err() == nil {
-		number++
-		r, end, e := parseRevocation(s.Bytes(), tenant)
-		if e != nil {
-			err = fmt.Errorf("revocations: line %d %w", number, e)
-			break
-		}
-		if !end {
-			continue
-		}
+	seed := maphash.MakeSeed()
+	var queues [32]chan revocation
+	for i := range queues {
+		queues[i] = make(chan revocation)
 		group.Go(func() error {
-			switch err := m.As(r.Tenant, adminActor).Revoke(ctx, sessiond.ID(r.SessionID), r.params()); {
-			case errors.Is(err, sessiond.ErrNotFound):
-				missing.Add(1)
-			case err != nil:
-				return err
-			default:
-				named.Add(1)
+			for r := range queues[i] {
+				switch err := m.As(r.Tenant, adminActor).Revoke(ctx, sessiond.ID(r.SessionID), r.params()); {
+				case errors.Is(err, sessiond.ErrNotFound):
+					missing.Add(1)
+				case err != nil:
+					return err
+				default:
+					named.Add(1)
+				}
 			}
 			return nil
 		})
 	}
-	if errors.Is(s.Err(), bufio.ErrTooLong) {
-		err = fmt.Errorf("revocations: line %d is longer than %d bytes", number+1, maxRevocation)
-	} else if err == nil {
-		err = s.Err()
+	err = readRevocations(lines, tenant, func(r revocation) bool {
+		key := sessiond.Key{Tenant: r.Tenant, ID: sessiond.ID(r.SessionID)}
+		select {
+		case queues[maphash.Comparable(seed, key)%uint64(len(queues))] <- r:
+			return true
+		case <-ctx.Done(): // by the failure that Wait returns
+			return false
+		}
+	})
+	for _, q := range queues {
+		close(q)
 	}
 	err = errors.Join(err, group.Wait())
 	return named.Load(), missing.Load(), err
+}
+
+// readRevocations calls each for every line about an end, until it returns false.
+func readRevocations(lines io.Reader, tenant string, each func(revocation) bool) error {
+	s := bufio.NewScanner(lines)
+	s.Buffer(nil, maxRevocation)
+	number := 0
+	for s.Scan() {
+		number++
+		r, end, err := parseRevocation(s.Bytes(), tenant)
+		if err != nil {
+			return fmt.Errorf("revocations: line %d %w", number, err)
+		}
+		if end && !each(r) {
+			return nil
+		}
+	}
+	if errors.Is(s.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("revocations: line %d is longer than %d bytes", number+1, maxRevocation)
+	}
+	return s.Err()
 }
 
 // params say why the session was ended, as far as a revoke can say it.
