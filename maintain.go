@@ -150,7 +150,10 @@ func each(records []*Record, change func(*Record) error) (changed, sealed int, f
 	for range min(eachWorkers, len(records)) {
 		wg.Go(func() {
 			for r := range next {
-				err := change(r)
+				err := errUnchanged
+				if ValidTenant(r.Tenant) { // the others are not sessions of users
+					err = change(r)
+				}
 				mu.Lock()
 				switch {
 				case err == nil:

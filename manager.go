@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 )
 
 // DefaultTenant is the tenant that [New] returns a manager for.
@@ -122,7 +123,11 @@ func (m *Manager) Policy() Policy { return m.policy }
 
 // Stats tells of the store as a whole, all tenants together. It is also a
 // check that the store answers.
-func (m *Manager) Stats(ctx context.Context) (Stats, error) { return m.store.Stats(ctx) }
+func (m *Manager) Stats(ctx context.Context) (Stats, error) {
+	stats, err := m.store.Stats(ctx)
+	maps.DeleteFunc(stats.Active, func(tenant string, _ int64) bool { return !ValidTenant(tenant) })
+	return stats, err
+}
 
 // Get returns the session. It is not activity of its holder. [ErrNotFound], or
 // an [*EndedError].

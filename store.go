@@ -25,7 +25,8 @@ import (
 //
 // Stores are safe for concurrent use. They trust their caller: authorization
 // and validation have happened above. After Close every method returns
-// ErrUnavailable.
+// ErrUnavailable. Tenants whose name begins with - are the service's own:
+// managers never show them.
 type Store interface {
 	// Create inserts the record of c with its event, stamped with the store's
 	// time. It returns the new record; ErrExists, with the record that holds
@@ -106,16 +107,22 @@ type Creation struct {
 	// It must not be used again by the caller.
 	Record    *Record
 	Lifetime  time.Duration // from CreatedAt to ExpiresAt
+	Imported  bool          // Record is live and has its times, from another store; Lifetime is not used
 	Limit     SubjectLimit
 	RequestID string
 }
 
-// Start stamps the record with the time of its creation and returns its event.
+// Start stamps the record with the time of its creation, unless it was imported
+// with its times, and returns its event.
 func (c *Creation) Start(now time.Time) Event {
 	r := c.Record
-	r.CreatedAt, r.UpdatedAt, r.LastActiveAt = now, now, now
-	r.ExpiresAt = now.Add(c.Lifetime)
-	return r.Event(EventCreated, r.CreatedBy, c.RequestID)
+	if !c.Imported {
+		r.CreatedAt, r.UpdatedAt, r.LastActiveAt = now, now, now
+		r.ExpiresAt = now.Add(c.Lifetime)
+	}
+	e := r.Event(EventCreated, r.CreatedBy, c.RequestID)
+	e.Time = now
+	return e
 }
 
 // A SubjectLimit bounds the live sessions of the subject that a write adds a

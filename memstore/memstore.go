@@ -348,6 +348,14 @@ func (s *Store) Stats(ctx context.Context) (sessiond.Stats, error) {
 	}, nil
 }
 
+// Guarantee tells that sessions end with the process.
+func (s *Store) Guarantee(context.Context) (sessiond.Guarantee, error) {
+	return sessiond.Guarantee{
+		Class:    sessiond.Ephemeral,
+		Findings: []string{"Sessions are in the memory of this process only and end with it."},
+	}, nil
+}
+
 // Close implements [sessiond.Store]. The sessions are gone with it.
 func (s *Store) Close() error {
 	s.mu.Lock()

@@ -23,11 +23,12 @@ const (
 // gauges are the metrics that are asked for when they are scraped. What cannot
 // be told is absent from that scrape.
 type gauges struct {
-	active, clockOffset, jwksAge, primary *prometheus.Desc
+	active, clockOffset, jwksAge, primary, class *prometheus.Desc
 
 	failures      prometheus.Counter
 	jwksAges      func() map[string]time.Duration
 	keysetPrimary func() uint32
+	storeClass    func() string
 
 	mu      sync.Mutex
 	store   sessiond.Store // nil before Metrics.Store
@@ -48,12 +49,15 @@ func newGauges(opts MetricsOptions) *gauges {
 		jwksAge: desc("sessiond_jwks_age_seconds", "Time since the issuer's keys were fetched; absent until they "+
 			"were.", "issuer"),
 		primary: desc("sessiond_keyset_primary_info", "The key that seals session data now; always 1.", "key_id"),
+		class: desc("sessiond_store_class_info", "What the store keeps of what it has acknowledged, as its settings "+
+			"tell; always 1.", "class"),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sessiond_store_stats_failures_total",
 			Help: "Times that the store could not be asked for its gauges.",
 		}),
 		jwksAges:      opts.JWKSAge,
 		keysetPrimary: opts.KeysetPrimary,
+		storeClass:    opts.StoreClass,
 		tenants:       tenants{most: opts.Tenants, named: make(map[string]bool)},
 	}
 }
@@ -64,6 +68,7 @@ func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- g.clockOffset
 	ch <- g.jwksAge
 	ch <- g.primary
+	ch <- g.class
 }
 
 // Collect implements [prometheus.Collector].
@@ -81,6 +86,9 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		for issuer, age := range g.jwksAges() {
 			gauge(g.jwksAge, age.Seconds(), strings.ToValidUTF8(issuer, "?"))
 		}
+	}
+	if g.storeClass != nil {
+		gauge(g.class, 1, g.storeClass())
 	}
 	if g.keysetPrimary != nil {
 		if id := g.keysetPrimary(); id != 0 {
@@ -134,8 +142,10 @@ func (t *tenants) sum(active map[string]int64) map[string]int64 {
 	for _, name := range largestFirst {
 		n := active[name]
 		switch {
-		case n <= 0:
-			continue // counters of a store may be behind for a moment
+		case n <= 0: // counters of a store may be behind for a moment
+			continue
+		case strings.HasPrefix(name, "-"): // no tenant of users
+			continue
 		case !t.named[name] && (len(t.named) >= t.most || !sessiond.ValidTenant(name)):
 			name, t.overflow = other, true
 		default:

@@ -32,6 +32,9 @@ type MetricsOptions struct {
 	// KeysetPrimary tells the key that seals data now; 0 is none. Default: no
 	// such metric
 	KeysetPrimary func() uint32
+	// StoreClass tells the class of the store's guarantee, as it was verified last.
+	// Default: no such metric
+	StoreClass func() string
 	// LogErrors is Log.Errors. Default: no such metric
 	LogErrors func() uint64
 }

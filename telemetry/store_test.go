@@ -159,7 +159,7 @@ var promisedMetrics = []string{
 	"sessiond_sessions_active", "sessiond_session_operations_total", "sessiond_session_operation_duration_seconds",
 	"sessiond_sessions_ended_total", "sessiond_sweep_backlog", "sessiond_sweep_lag_seconds",
 	"sessiond_store_operation_duration_seconds", "sessiond_clock_offset_seconds", "sessiond_auth_failures_total",
-	"sessiond_jwks_age_seconds", "sessiond_keyset_primary_info", "sessiond_event_streams", "sessiond_build_info",
+	"sessiond_jwks_age_seconds", "sessiond_keyset_primary_info", "sessiond_store_class_info", "sessiond_event_streams", "sessiond_build_info",
 	"http_server_request_duration_seconds",
 }
 
@@ -170,6 +170,7 @@ func TestEveryMetricIsThere(t *testing.T) {
 		Tenants:       10,
 		JWKSAge:       func() map[string]time.Duration { return map[string]time.Duration{"https://id.example.com": 1} },
 		KeysetPrimary: func() uint32 { return 1 },
+		StoreClass:    func() string { return "durable" },
 	})
 	m := l.manager(sessiond.Policy{})
 	s, _, err := m.Create(ctx, sessiond.CreateParams{})

@@ -1,9 +1,9 @@
 package main
 
-// Administration of the embedded store. While a server runs it owns the store's
+// Administration of stores. While a server runs on an embedded store it owns the
 // directory, and commands reach it through a socket there (admin_server.go,
-// admin_client.go). When none runs, they open the store and do the same
-// themselves (admin_local.go).
+// admin_client.go). When none runs, and on stores that servers share, they open
+// the store and do the same themselves (admin_local.go).
 
 import (
 	"context"
@@ -31,7 +31,7 @@ type administrator interface {
 	backup(context.Context, io.Writer) error
 	layout(context.Context) (layout, error)
 	finalize(context.Context) (layout, error)
-	// running reports whether this asks a server.
+	// running reports whether servers may be using the store meanwhile.
 	running() bool
 	close() error
 }
@@ -40,6 +40,7 @@ type administrator interface {
 type keyUse struct {
 	Primary uint32      `json:"primary"`
 	Keys    []keyStatus `json:"keys"`
+	Sealing []uint32    `json:"sealing,omitzero"` // the primary keys of the servers on a shared store
 }
 
 type keyStatus struct {
@@ -87,7 +88,8 @@ type layout struct {
 
 // An administration is an administrator of a store that this process has open.
 type administration struct {
-	store   *pebblestore.Store
+	store   sessiond.Store
+	pebble  *pebblestore.Store // the same, when it is an embedded one
 	manager *sessiond.Manager
 	keys    *keyset.File
 	logger  *slog.Logger
@@ -98,6 +100,9 @@ type administration struct {
 
 // errBusy: the same is being done already.
 var errBusy = errors.New("another walk or backup is under way; try again when it has ended")
+
+// errNotEmbedded: the operation is one of the directory of an embedded store.
+var errNotEmbedded = errors.New("this command is for stores in a directory (pebble:///dir)")
 
 // adminActor ends sessions on behalf of the operator.
 var adminActor = sessiond.Actor{Client: "sessiond-admin"}
@@ -175,11 +180,14 @@ func (a *administration) fence(ctx context.Context, p fenceRequest, report func(
 }
 
 func (a *administration) backup(ctx context.Context, w io.Writer) error {
+	if a.pebble == nil {
+		return fmt.Errorf("%w: back the database up with its own tools, or use \"sessiond export\"", errNotEmbedded)
+	}
 	if !a.copying.TryLock() {
 		return errBusy
 	}
 	defer a.copying.Unlock()
-	m, err := a.store.Backup(ctx, w, version)
+	m, err := a.pebble.Backup(ctx, w, version)
 	if err != nil {
 		return err
 	}
@@ -188,12 +196,18 @@ func (a *administration) backup(ctx context.Context, w io.Writer) error {
 }
 
 func (a *administration) layout(context.Context) (layout, error) {
-	stored, newest := a.store.Layout()
+	if a.pebble == nil {
+		return layout{}, errNotEmbedded
+	}
+	stored, newest := a.pebble.Layout()
 	return layout{stored, newest}, nil
 }
 
 func (a *administration) finalize(ctx context.Context) (layout, error) {
-	if err := a.store.Finalize(ctx); err != nil {
+	if a.pebble == nil {
+		return layout{}, errNotEmbedded
+	}
+	if err := a.pebble.Finalize(ctx); err != nil {
 		return layout{}, err
 	}
 	l, err := a.layout(ctx)

@@ -34,9 +34,9 @@ func (p *program) namesStore(cmd *cobra.Command) bool {
 		p.getenv("SESSIOND_CONFIG") != "" || p.getenv("SESSIOND_STORE_URL") != ""
 }
 
-// storeConfig is the configuration that addStoreFlags speaks of, and the directory
-// of its store.
-func (p *program) storeConfig(cmd *cobra.Command) (cfg *config.Config, dir string, err error) {
+// storeConfig is the configuration that addStoreFlags speaks of, and where its
+// store is: its directory, or the address of a shared store.
+func (p *program) storeConfig(cmd *cobra.Command) (cfg *config.Config, place string, err error) {
 	data, err := cmd.Flags().GetString("data")
 	if err != nil {
 		return nil, "", err
@@ -60,15 +60,31 @@ func (p *program) storeConfig(cmd *cobra.Command) (cfg *config.Config, dir strin
 		p.warn(warnings)
 	}
 	dir, ok := cfg.Store.PebbleDir()
-	if !ok {
-		return nil, "", errors.New("store.url: this command is for stores in a directory (pebble:///dir)")
+	switch {
+	case ok:
+		return cfg, dir, nil
+	case cfg.Store.Shared():
+		return cfg, cfg.Store.String(), nil
+	default:
+		return nil, "", errors.New("store.url: sessions in memory can't be reached from outside of their server")
 	}
-	return cfg, dir, nil
 }
 
-// administer reaches the store in dir: through the server that runs on it, or by
-// opening it. The caller closes the result.
+// embeddedConfig is storeConfig for a command that is about a directory.
+func (p *program) embeddedConfig(cmd *cobra.Command) (cfg *config.Config, dir string, err error) {
+	cfg, dir, err = p.storeConfig(cmd)
+	if err == nil && cfg.Store.Shared() {
+		err = fmt.Errorf("store.url: %w", errNotEmbedded)
+	}
+	return cfg, dir, err
+}
+
+// administer reaches the store: through the server that has its directory open, or
+// by opening it. The caller closes the result.
 func (p *program) administer(ctx context.Context, cfg *config.Config, dir string) (administrator, error) {
+	if cfg.Store.Shared() {
+		return p.openShared(ctx, cfg)
+	}
 	server, err := dialServer(ctx, dir)
 	if err != nil || server != nil {
 		return server, err
@@ -134,14 +150,15 @@ func (p *program) openLocal(ctx context.Context, cfg *config.Config, dir string)
 	return l, nil
 }
 
-func newLocal(cfg *config.Config, store *pebblestore.Store, keys *keyset.File, logger *slog.Logger) (*local, error) {
+func newLocal(cfg *config.Config, store sessiond.Store, keys *keyset.File, logger *slog.Logger) (*local, error) {
 	pol := policy(cfg)
 	manager, err := sessiond.New(sessiond.Config{Store: store, Sealer: keys, Policy: pol, Logger: logger})
 	if err != nil {
 		return nil, err
 	}
+	embedded, _ := store.(*pebblestore.Store)
 	return &local{
-		administration: &administration{store: store, manager: manager, keys: keys, logger: logger},
+		administration: &administration{store: store, pebble: embedded, manager: manager, keys: keys, logger: logger},
 		sweep: func(ctx context.Context) error {
 			for {
 				res, err := store.Sweep(ctx, sessiond.SweepParams{

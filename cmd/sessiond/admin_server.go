@@ -44,7 +44,7 @@ func (s *service) listenAdmin() (*adminServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin socket: %w", err)
 	}
-	a := &administration{store: store, manager: s.manager, keys: s.keys, logger: s.logger}
+	a := &administration{store: store, pebble: store, manager: s.manager, keys: s.keys, logger: s.logger}
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &adminServer{
 		http: &http.Server{

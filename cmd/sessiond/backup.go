@@ -31,7 +31,7 @@ func (p *program) backupCommand() *cobra.Command {
 	}
 	addStoreFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		cfg, dir, err := p.storeConfig(cmd)
+		cfg, dir, err := p.embeddedConfig(cmd)
 		if err != nil {
 			return err
 		}

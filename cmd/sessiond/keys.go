@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"text/tabwriter"
@@ -82,6 +83,9 @@ func (p *program) keysetServer(cmd *cobra.Command, file string) (administrator, 
 	}
 	if err := sameFile(cfg, file); err != nil {
 		return nil, err
+	}
+	if cfg.Store.Shared() {
+		return p.sharedServers(cmd.Context(), cfg)
 	}
 	server, err := dialServer(cmd.Context(), dir)
 	if err != nil || server != nil {
@@ -214,7 +218,7 @@ func waitForKey(ctx context.Context, a administrator, id uint32) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return errors.Join(fmt.Errorf("the running server has not loaded key %d, so nothing was changed: "+
+			return errors.Join(fmt.Errorf("a running server has not loaded key %d, so nothing was changed: "+
 				"does it read the same file?", id), err)
 		}
 		select {
@@ -265,8 +269,8 @@ func (p *program) keysetRetireCommand() *cobra.Command {
 // one.
 func unneeded(ctx context.Context, a administrator, id uint32) error {
 	use, err := a.reload(ctx)
-	if err == nil && use.Primary == id {
-		err = fmt.Errorf("the server still seals with key %d: does it read the same file?", id)
+	if err == nil && (use.Primary == id || slices.Contains(use.Sealing, id)) {
+		err = fmt.Errorf("a server still seals with key %d: does it read the same file?", id)
 	}
 	if err == nil && a.running() {
 		use, err = settle(ctx, a)

@@ -41,6 +41,7 @@ func newOpsHandler(s *service, registry *prometheus.Registry) (*opsHandler, erro
 		w.Write(document) // an operator that hangs up needs no more
 	})
 	h.Handle("GET /docs", docs)
+	h.Handle("GET /guarantee", s.keeps)
 	if s.cfg.OpsPprof {
 		h.HandleFunc("GET /debug/pprof/", pprof.Index)
 		h.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

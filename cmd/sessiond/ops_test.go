@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -111,6 +112,7 @@ func TestOpsMetrics(t *testing.T) {
 		`sessiond_auth_failures_total{reason="missing"} `,
 		`sessiond_jwks_age_seconds{issuer="` + s.ops + `"} `,
 		`sessiond_keyset_primary_info{key_id="`,
+		`sessiond_store_class_info{class="durable"} 1`,
 		"sessiond_event_streams 0",
 		"sessiond_build_info{",
 		`http_server_request_duration_seconds_count{http_request_method="POST",http_response_status_code="201",http_route="/sessions"} 2`,
@@ -122,6 +124,22 @@ func TestOpsMetrics(t *testing.T) {
 	}
 	if strings.Contains(metrics, canary) {
 		t.Error("/metrics has what a client sent")
+	}
+}
+
+func TestOpsGuarantee(t *testing.T) {
+	t.Parallel()
+	s := startDev(t, t.TempDir())
+	var got struct {
+		Store, Class string
+		Findings     []string
+		VerifiedAt   time.Time `json:"verified_at"`
+	}
+	if err := json.Unmarshal([]byte(s.get(s.ops + "/guarantee")), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Store != "pebble" || got.Class != "durable" || len(got.Findings) == 0 || time.Since(got.VerifiedAt) > time.Hour {
+		t.Errorf("guarantee %+v", got)
 	}
 }
 

@@ -58,7 +58,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		if !sessiond.ValidTenant(r.tenant) {
 			return usagef("--tenant %q is not a tenant", r.tenant)
 		}
-		if r.cfg, r.dir, err = p.storeConfig(cmd); err != nil {
+		if r.cfg, r.dir, err = p.embeddedConfig(cmd); err != nil {
 			return err
 		}
 		if file != "" {

@@ -307,7 +307,10 @@ func TestServeConfigErrors(t *testing.T) {
 		{"all at once", auth + "store: {url: 'memory:'}\nsession: {retention: 1ms, on_limit: panic}\nlog: {level: loud}",
 			[]string{"session.retention", "session.on_limit", "log.level"}},
 		{"no keyset", auth + "store: {url: 'pebble:///tmp/never'}", []string{"encryption.keyset_file", "sessiond keyset create"}},
-		{"other store", auth + "store: {url: 'postgres://user:canary@db/sessions'}", []string{"store.url"}},
+		{"other store", auth + "store: {url: 'mysql://user:canary@db/sessions'}", []string{"store.url", "unknown scheme"}},
+		{"weak store", auth + "store: {url: 'memory:', require_class: durable}", []string{"store.require_class is durable",
+			"ephemeral"}},
+		{"unknown class", auth + "store: {url: 'memory:', require_class: best}", []string{"store.require_class"}},
 		{"half TLS", auth + "store: {url: 'memory:'}\ntls: {cert_file: /x.pem}", []string{"tls.key_file"}},
 		{"not YAML", "listen: [", []string{"config.yaml"}},
 	} {

@@ -31,7 +31,8 @@ type service struct {
 	log      *telemetry.Log
 	logger   *slog.Logger
 	store    sessiond.Store // as opened, without instruments
-	keys     *keyset.File   // nil when they are in memory only
+	keeps    *guarantee
+	keys     *keyset.File // nil when they are in memory only
 	manager  *sessiond.Manager
 	verifier *auth.Verifier
 	tracer   *telemetry.Tracer // nil without tracing
@@ -40,8 +41,8 @@ type service struct {
 	issuer   http.Handler // of sessiond dev: the local issuer, behind ops
 }
 
-func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (s *service, err error) {
-	s = &service{cfg: cfg, log: log, logger: log.Logger()}
+func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (_ *service, err error) {
+	s := &service{cfg: cfg, log: log, logger: log.Logger()}
 	s.verifier, err = auth.New(auth.Config{
 		Issuers:   issuers(cfg),
 		Refresh:   cfg.Auth.JWKSRefresh,
@@ -71,11 +72,15 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (s 
 		}
 	}()
 
+	if s.keeps, err = s.verifyGuarantee(ctx); err != nil {
+		return nil, err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := telemetry.NewMetrics(registry, telemetry.MetricsOptions{
 		Tenants: cfg.Metrics.Tenants, Version: version, Commit: commit(),
 		JWKSAge: s.verifier.KeyAges, KeysetPrimary: primary, LogErrors: log.Errors,
+		StoreClass: func() string { return string(s.keeps.class()) },
 	})
 	seams, err := s.trace(ctx)
 	if err != nil {
@@ -138,8 +143,12 @@ func (s *service) run(ctx context.Context, l listeners, started func() error) er
 	run("log", s.log.Run)
 	run("issuers", s.verifier.Run)
 	run("sweeper", s.manager.Run)
+	run("guarantee", s.keeps.run)
 	if s.keys != nil {
 		run("keyset", s.keys.Run)
+	}
+	if s.cfg.Store.Shared() {
+		run("registration", (&registration{store: s.store, keys: s.keys, logger: s.logger}).run)
 	}
 
 	ops := server.NewHTTPServer(s.ops, s.logger)

@@ -115,6 +115,7 @@ func liveOnce(t *testing.T) *prometheus.Registry {
 		Version: "1", Commit: "c", Tenants: 10,
 		JWKSAge:       func() map[string]time.Duration { return map[string]time.Duration{"https://id.example.com": 1} },
 		KeysetPrimary: func() uint32 { return 1 },
+		StoreClass:    func() string { return "durable" },
 		LogErrors:     func() uint64 { return 0 },
 	})
 	store := m.Store(memstore.New(memstore.Options{}))

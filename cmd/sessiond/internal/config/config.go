@@ -74,8 +74,15 @@ type TLS struct {
 // Store says where sessions are kept.
 type Store struct {
 	// "memory:" keeps sessions in the process and forgets them with it; "pebble:///dir" is the embedded durable store
-	// in the absolute directory /dir, for one process at a time. Default pebble:///var/lib/sessiond.
+	// in the absolute directory /dir, for one process at a time. Several servers share a PostgreSQL database
+	// ("postgres://user@host/db") or a Redis or Valkey server ("redis://host:6379/0"), cluster
+	// ("redis+cluster://a:6379,b:6379") or set of sentinels ("redis+sentinel://a:26379,b:26379/name"); rediss is redis
+	// over TLS. Default pebble:///var/lib/sessiond.
 	URL string `yaml:"url"`
+
+	// The weakest durability to start with: ephemeral, best-effort, durable or replicated. The server asks the store
+	// for the settings that it depends on, and does not start when they give less. "" takes what there is. Default "".
+	RequireClass string `yaml:"require_class"`
 }
 
 // Auth says whose bearer tokens are accepted.

@@ -90,8 +90,9 @@ func TestLoadPrecedence(t *testing.T) {
 // texts has a value for every key that differs from the default.
 var texts = map[string]string{
 	"listen": "h:1", "ops_listen": "h:2", "ops_pprof": "true", "tls.cert_file": "/c", "tls.key_file": "/k", "store.url": "memory:",
-	"auth.issuers":      `[{"issuer":"https://a","audience":"b","roles_claims":["x.y",["p.q"]],"roles":{"r.s":["t"]}}]`,
-	"auth.jwks_refresh": "1m", "auth.max_key_age": "1h", "gateways": `{"app":{"touch":false}}`,
+	"store.require_class": "ephemeral",
+	"auth.issuers":        `[{"issuer":"https://a","audience":"b","roles_claims":["x.y",["p.q"]],"roles":{"r.s":["t"]}}]`,
+	"auth.jwks_refresh":   "1m", "auth.max_key_age": "1h", "gateways": `{"app":{"touch":false}}`,
 	"session.default_lifetime": "1h", "session.max_lifetime": "2h", "session.default_idle_timeout": "1m",
 	"session.max_idle_timeout": "3m", "session.retention": "4m", "session.sweep_interval": "5s",
 	"session.touch_interval": "6s", "session.rotation_overlap": "7s", "session.on_token_reuse": "revoke",
@@ -105,7 +106,7 @@ var texts = map[string]string{
 func allTexts() *config.Config {
 	c := &config.Config{Listen: "h:1", OpsListen: "h:2", OpsPprof: true}
 	c.TLS = config.TLS{CertFile: "/c", KeyFile: "/k"}
-	c.Store.URL = "memory:"
+	c.Store = config.Store{URL: "memory:", RequireClass: "ephemeral"}
 	c.Auth = config.Auth{JWKSRefresh: time.Minute, MaxKeyAge: time.Hour, Issuers: []config.Issuer{{
 		Issuer: "https://a", Audience: "b",
 		RolesClaims: []config.ClaimPath{{"x", "y"}, {"p.q"}},

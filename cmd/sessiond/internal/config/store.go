@@ -11,11 +11,30 @@ import (
 	"strings"
 )
 
-// laterSchemes are addresses of stores that are known but not part of this version.
-var laterSchemes = []string{
-	"postgres", "postgresql",
-	"redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel",
+// schemes are the addresses of stores that several servers share.
+var (
+	postgresSchemes = []string{"postgres", "postgresql"}
+	redisSchemes    = []string{
+		"redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel",
+	}
+)
+
+// Postgres tells whether sessions are kept in PostgreSQL.
+func (s Store) Postgres() bool { return slices.Contains(postgresSchemes, s.scheme()) }
+
+// Redis tells whether sessions are kept in Redis or Valkey.
+func (s Store) Redis() bool { return slices.Contains(redisSchemes, s.scheme()) }
+
+// Shared tells whether several servers may run on the store.
+func (s Store) Shared() bool { return s.Postgres() || s.Redis() }
+
+func (s Store) scheme() string {
+	scheme, _, _ := strings.Cut(s.URL, ":")
+	return scheme
 }
+
+// String is the address without secrets.
+func (s Store) String() string { return s.shown() }
 
 // Memory tells whether sessions are kept in the process only.
 func (s Store) Memory() bool { return s.URL == "memory:" }
@@ -44,14 +63,17 @@ func pebbleDir(address string) (string, error) {
 	return path.Clean(u.Path), nil
 }
 
-// check never quotes the address: it may hold a password.
+const storeForms = "write memory:, pebble:///dir, postgres://..., redis://..., redis+cluster://... or redis+sentinel://..."
+
+// check never quotes the address: it may hold a password. What comes after the host of a shared store is for the store
+// itself to judge, when it is opened.
 func (s Store) check() error {
 	scheme, rest, ok := strings.Cut(s.URL, ":")
 	switch {
 	case s.URL == "":
-		return errors.New("is empty: write memory: or pebble:///dir")
+		return errors.New("is empty: " + storeForms)
 	case !ok:
-		return errors.New("is not an address: write memory: or pebble:///dir")
+		return errors.New("is not an address: " + storeForms)
 	case scheme == "memory" && rest != "":
 		return errors.New("has more than memory: takes: write memory: alone")
 	case scheme == "memory":
@@ -59,11 +81,14 @@ func (s Store) check() error {
 	case scheme == "pebble":
 		_, err := pebbleDir(s.URL)
 		return err
-	case slices.Contains(laterSchemes, scheme):
-		return fmt.Errorf("%s stores are not built into this version: write memory: or pebble:///dir", scheme)
-	default:
-		return errors.New("has an unknown scheme: write memory: or pebble:///dir")
+	case !s.Shared():
+		return errors.New("has an unknown scheme: " + storeForms)
+	case strings.ContainsFunc(rest, isControl) || strings.Contains(rest, " "):
+		return errors.New("contains spaces or control characters: remove them, or write them as %20 and the like")
+	case !strings.HasPrefix(rest, "//") || strings.Trim(rest, "/") == "":
+		return fmt.Errorf("names no server: write %s://host/name", scheme)
 	}
+	return nil
 }
 
 // shown is the address without secrets. What does not look like an address may be anything, and is hidden as a whole.

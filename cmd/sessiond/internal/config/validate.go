@@ -25,6 +25,9 @@ func (c *Config) Validate() error {
 	if err := c.Store.check(); err != nil {
 		p.add("store.url", "%w", err)
 	}
+	if c.Store.RequireClass != "" {
+		p.oneOf("store.require_class", c.Store.RequireClass, "ephemeral", "best-effort", "durable", "replicated")
+	}
 	if c.Encryption.KeysetFile == "" && !c.Store.Memory() {
 		p.add("encryption.keyset_file", `is required unless store.url is memory:; `+
 			`make one with "sessiond keyset create FILE"`)

@@ -121,10 +121,12 @@ func TestValidateRefusesListenersAndStore(t *testing.T) {
 		"pebble:///": "names no directory", "pebble:///..": "names no directory", "pebble:x": "is not the address of",
 		"pebble://": "names no directory", "pebble:///x?y": "has a query", "pebble:///x#y": "has a query",
 		"pebble:///a%00": "contains control", "pebble:///%zz": "is not the address of",
-		"postgres://h/d":           "postgres stores are not built into this version",
-		"redis://h":                "redis stores are not built into this version",
-		"rediss+sentinel://a,b":    "rediss+sentinel stores are not built into this version",
-		"redis+cluster://a:1,b:2":  "redis+cluster stores are not built into this version",
+		"postgres:h/d":             "names no server",
+		"postgres://":              "names no server",
+		"postgres:///":             "names no server",
+		"redis://a b":              "contains spaces",
+		"redis+cluster://a\x00:1":  "contains spaces or control",
+		"redis+tls://a":            "has an unknown scheme",
 		"file:///x":                "has an unknown scheme",
 		"Memory:":                  "has an unknown scheme",
 		"host=localhost user=x":    "is not an address",
@@ -140,7 +142,30 @@ func TestValidateRefusesListenersAndStore(t *testing.T) {
 		{func(c *config.Config) { c.TLS.CertFile = "x" }, "tls.key_file: is empty"},
 		{func(c *config.Config) { c.TLS.KeyFile = "x" }, "tls.cert_file: is empty"},
 		{func(c *config.Config) { c.Store.URL = "pebble:///x" }, "encryption.keyset_file: is required"},
+		{func(c *config.Config) { c.Store.URL = "postgres://h/x" }, "encryption.keyset_file: is required"},
+		{func(c *config.Config) { c.Store.RequireClass = "Durable" }, `store.require_class: is "Durable"`},
+		{func(c *config.Config) { c.Store.RequireClass = "unverified" }, `store.require_class: is "unverified"`},
 	}...))
+}
+
+func TestSharedStores(t *testing.T) {
+	t.Parallel()
+	for address, kind := range map[string]string{
+		"postgres://u:p@a,b:5432/d?sslmode=require": "postgres", "postgresql://h/d": "postgres",
+		"redis://h": "redis", "rediss://h:6379/1?prefix=x": "redis", "redis+cluster://a:1,b:2": "redis",
+		"rediss+cluster://a:1": "redis", "redis+sentinel://a,b/name": "redis", "rediss+sentinel://a/name": "redis",
+		"memory:": "", "pebble:///x": "",
+	} {
+		c := valid()
+		c.Store.URL, c.Encryption.KeysetFile, c.Store.RequireClass = address, "/k", "best-effort"
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+		if c.Store.Postgres() != (kind == "postgres") || c.Store.Redis() != (kind == "redis") ||
+			c.Store.Shared() != (kind != "") {
+			t.Errorf("%s is taken for another kind of store", address)
+		}
+	}
 }
 
 func TestValidateRefusesIssuers(t *testing.T) {
