@@ -15,6 +15,7 @@ const (
 	PathRevoke     = "/revoke"
 	PathAuth       = "/auth/{gateway}"
 	PathEvents     = "/events"
+	PathLogout     = "/backchannel-logout"
 )
 
 // Headers of requests, beside those that HTTP itself defines.

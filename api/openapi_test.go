@@ -291,7 +291,7 @@ func TestOpenAPIMembersAreTheStructs(t *testing.T) {
 func TestOpenAPIPathsAreTheConstants(t *testing.T) {
 	want := []string{
 		api.PathSessions + "/", api.PathSession, api.PathTouch, api.PathRotate, api.PathVerify, api.PathIntrospect,
-		api.PathRevoke, api.PathAuth, api.PathEvents,
+		api.PathRevoke, api.PathAuth, api.PathEvents, api.PathLogout,
 	}
 	slices.Sort(want)
 	doc := document(t)

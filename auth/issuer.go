@@ -25,12 +25,14 @@ type issuer struct {
 	name      string
 	audience  string
 	strictTyp bool
-	grants    grants
-	source    source
-	refresh   time.Duration
-	maxKeyAge time.Duration
-	now       func() time.Time
-	logger    *slog.Logger
+	// logoutAudiences are accepted in logout tokens.
+	logoutAudiences []string
+	grants          grants
+	source          source
+	refresh         time.Duration
+	maxKeyAge       time.Duration
+	now             func() time.Time
+	logger          *slog.Logger
 
 	set     atomic.Pointer[keySet] // nil until first loaded
 	waiting chan struct{}          // one element for each credential that waits

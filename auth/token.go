@@ -52,12 +52,12 @@ var algorithms = map[string]*algorithm{
 
 // token is a JWT taken apart. Nothing in it is true before its signature is verified.
 type token struct {
-	alg         *algorithm
-	kid         string // empty: absent
-	accessToken bool   // typ says at+jwt
-	claims      object
-	signed      string
-	signature   []byte
+	alg       *algorithm
+	kid       string // empty: absent
+	typ       string // typAccessToken, typLogoutToken, or empty for JWT and when it is absent
+	claims    object
+	signed    string
+	signature []byte
 }
 
 // parseToken takes a compact JWT (RFC 7515 section 7.1) apart and checks whatever can be checked without a key.
@@ -152,9 +152,9 @@ func (t *token) readHeader(header object) error {
 			return invalid(ReasonType)
 		}
 		// A media type whose "application/" may be left out (RFC 7515 section 4.1.9).
-		switch strings.TrimPrefix(strings.ToLower(value), "application/") {
-		case typAccessToken:
-			t.accessToken = true
+		switch value = strings.TrimPrefix(strings.ToLower(value), "application/"); value {
+		case typAccessToken, typLogoutToken:
+			t.typ = value
 		case "jwt":
 		default: // another kind of token (RFC 8725 section 3.11)
 			return invalid(ReasonType)

@@ -102,7 +102,9 @@ func (v *Verifier) newIssuer(c *Config, settings *Issuer) (*issuer, error) {
 		name:      settings.Issuer,
 		audience:  settings.Audience,
 		strictTyp: settings.RequireTyp == typAccessToken,
-		grants:    g,
+
+		logoutAudiences: settings.LogoutAudiences,
+		grants:          g,
 		source: source{client: client, issuer: settings.Issuer, jwksURL: settings.JWKSURL,
 			allowHTTP: settings.AllowHTTP},
 		refresh:   c.Refresh,
@@ -165,7 +167,8 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*verified, error) {
 	if i == nil {
 		return nil, invalid(ReasonIssuer)
 	}
-	if i.strictTyp && !t.accessToken {
+	_, event := t.claims["events"] // a logout token or another security event (RFC 8417), also under an older typ
+	if event || t.typ == typLogoutToken || i.strictTyp && t.typ != typAccessToken {
 		return nil, invalid(ReasonType)
 	}
 	keys, err := i.keysFor(ctx, t)

@@ -17,7 +17,7 @@ import (
 func protected() []server.RouteInfo {
 	var routes []server.RouteInfo
 	for _, r := range server.Routes() {
-		if r.Pattern != api.PathAuth {
+		if r.AnyOf != nil {
 			routes = append(routes, r)
 		}
 	}
@@ -307,7 +307,6 @@ func TestRoutesAreTheDocumentedOnes(t *testing.T) {
 		}
 		served[method+" "+r.Pattern] = op
 	}
-	delete(documented, "POST /backchannel-logout")
 	if diff := cmp.Diff(documented, served); diff != "" {
 		t.Errorf("documented (-) and served (+):\n%s", diff)
 	}

@@ -106,8 +106,11 @@ func (c *call) serve() error {
 		c.useRoute(res, res.methods[c.r.Method])
 		c.setID(id)
 	}
-	if err := c.authenticate(); err != nil {
-		return err
+	open := res != nil && res.open
+	if !open {
+		if err := c.authenticate(); err != nil {
+			return err
+		}
 	}
 	switch {
 	case res == nil:
@@ -115,11 +118,13 @@ func (c *call) serve() error {
 	case c.route == nil:
 		return refuse(api.CodeMethodNotAllowed, "the resource does not have this method").with("Allow", res.allow)
 	}
-	if err := c.require(c.route.anyOf...); err != nil {
-		return err
-	}
-	if err := c.chooseTenant(); err != nil {
-		return err
+	if !open {
+		if err := c.require(c.route.anyOf...); err != nil {
+			return err
+		}
+		if err := c.chooseTenant(); err != nil {
+			return err
+		}
 	}
 	if !c.route.query && c.r.URL.RawQuery != "" {
 		return malformed("there are no query parameters here")

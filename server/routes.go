@@ -55,6 +55,7 @@ func routes() []route {
 		{post, api.PathIntrospect, "introspect", anyOf(auth.Verify), formBody, !query, !write, (*call).introspect},
 		{post, api.PathRevoke, "revoke", anyOf(auth.Verify), formBody, !query, write, (*call).revokeToken},
 		{get, api.PathEvents, "events", anyOf(auth.Read, auth.Inspect), noBody, query, !write, (*call).events},
+		{post, api.PathLogout, "backchannel_logout", nil, formBody, !query, write, (*call).backchannelLogout},
 		{"", api.PathAuth, "auth", nil, anyBody, query, !write, (*call).forwardAuth},
 	}
 }
@@ -65,6 +66,7 @@ type resource struct {
 	methods map[string]*route
 	allow   string // the methods, as the header Allow lists them
 	oauth   bool   // its problem documents carry an OAuth error code
+	open    bool   // its routes judge their own tokens
 }
 
 // A table finds the resource of a path. It stands in for [http.ServeMux], which redirects, decodes paths before it
@@ -94,6 +96,7 @@ func newTable(routes []route) table {
 		}
 		res.methods[rt.method] = rt
 		res.oauth = res.oauth || rt.body == formBody
+		res.open = rt.anyOf == nil
 		if rt.method == http.MethodGet {
 			res.methods[http.MethodHead] = rt
 		}

@@ -33,6 +33,8 @@ import (
 type Config struct {
 	Manager  *sessiond.Manager // what is served, in all tenants. Required
 	Verifier Verifier          // judges the callers' credentials. Required
+	// Logout judges the logout tokens of issuers. Default: none is accepted
+	Logout LogoutVerifier
 	// Gateways may ask for forward authentication, each under the path /auth/ and its name. Default: none
 	Gateways map[string]Gateway
 	// MaxBody is the largest size of a request body in bytes, at least 1 KiB. Default 64 KiB

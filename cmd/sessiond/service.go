@@ -94,7 +94,7 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (_ 
 		return nil, err
 	}
 	s.api, err = server.New(server.Config{
-		Manager: s.manager, Verifier: seams.verifier, Trace: seams.request, Gateways: gateways(cfg),
+		Manager: s.manager, Verifier: seams.verifier, Logout: s.verifier, Trace: seams.request, Gateways: gateways(cfg),
 		MaxBody: int64(cfg.Limits.MaxBody), Heartbeat: cfg.Events.Heartbeat, Logger: s.logger,
 		StreamOpened: metrics.StreamOpened, StreamClosed: metrics.StreamClosed,
 		Observe: func(op server.Operation) {
