@@ -69,7 +69,7 @@ func (m *Manager) Create(ctx context.Context, p CreateParams) (_ *Session, _ Tok
 // creation validates p and makes the record of it, still without token and data.
 func (m *Manager) creation(ctx context.Context, p *CreateParams) (Creation, jsontext.Value, error) {
 	var v validator
-	v.check(ValidTenant(m.tenant), "", "tenant must have 1 to 63 characters of [a-z0-9-] and not begin with -")
+	v.check(ValidTenant(m.tenant), "", "tenant "+tenantRule)
 	v.check(p.ID == "" || validID(string(p.ID)), "/id", idRule)
 	v.check(ValidText(p.Subject), "/subject", textRule)
 	v.labels(p.Labels)

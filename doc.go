@@ -5,7 +5,7 @@
 //
 // # In order of use
 //
-// Open a [Store] (memstore, pebblestore), load a keyset for sealing the data
+// Open a [Store] (memstore, pebblestore, pgstore, redisstore), load a keyset for sealing the data
 // (package keyset), and make a [Manager]:
 //
 //	m, err := sessiond.New(sessiond.Config{Store: store, Sealer: keys})
@@ -23,7 +23,9 @@
 //
 // [Manager.Run] is the background work: it ends what is due, with its events,
 // and records activity. [Manager.Reencrypt] and [Manager.Fence] walk over all
-// sessions, for a change of keys and after a disaster.
+// sessions, for a change of keys and after a disaster. [Manager.Export] and
+// [Manager.Import] move sessions to another store, [Manager.ImportForeign] brings
+// those of another system with their tokens.
 //
 // # What holds
 //

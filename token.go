@@ -17,14 +17,17 @@ import (
 // session. It is returned once, by [Manager.Create] and [Manager.Rotate], and
 // stores keep only its hash.
 //
+// A token of another system, whose session [Manager.ImportForeign] has brought
+// here, is a Token too until the session is rotated.
+//
 // Printing, logging or marshalling a Token gives a fixed redaction; convert it
 // with string(t) to hand it to the client it is for.
 type Token string
 
-// TokenPrefix begins every token, so that people and secret scanners know one.
+// TokenPrefix begins every token of ours, so that people and secret scanners know one.
 const TokenPrefix = "sst_"
 
-// MaxTokenLength is the largest length of a token, in bytes.
+// MaxTokenLength is the largest length of a token of ours, in bytes.
 const MaxTokenLength = 400
 
 // A TokenHash is the SHA-256 of a token, the only form in which a store holds it.

@@ -144,7 +144,6 @@ func TestTokenSpellings(t *testing.T) {
 	head := append([]byte{1, 7}, "default"...)
 	noLongerMinimal := append(append([]byte{1, 0x87, 0}, "default\x03s12"...), raw[len(raw)-secret:]...)
 	idAsText := append(append(append(head[:len(head):len(head)], 36), uuid.ID...), tail...)
-	calls := e.store.Calls(faultstore.Get)
 	for name, bad := range map[string]string{
 		"empty": "", "prefix": "sst_", "id": string(s.ID), "uuid": string(uuid.ID), "prefixed id": "sst_" + string(s.ID),
 		"no prefix": text[4:], "upper prefix": "SST_" + text[4:], "twice the prefix": "sst_" + text,
@@ -170,15 +169,18 @@ func TestTokenSpellings(t *testing.T) {
 		"huge length":  string(spell(append([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, raw...))),
 		"other tenant": string(spell(append(append([]byte{1, 5}, "other\x03s12"...), raw[len(raw)-secret:]...))),
 	} {
+		calls := e.store.Calls(faultstore.Get)
 		if v := e.verify(sessiond.Token(bad)); v.Active || v.Reason != "" {
 			t.Errorf("%s: %+v", name, v)
+		}
+		// The others could be tokens of another system.
+		ours := strings.HasPrefix(bad, "sst_") || strings.ContainsAny(bad, " \n\r\x00") || bad == ""
+		if n := e.store.Calls(faultstore.Get) - calls; ours && n != 0 || !ours && n != 1 {
+			t.Errorf("%s: %d reads of the store", name, n)
 		}
 		if err := e.RevokeToken(e.ctx, sessiond.Token(bad)); err != nil {
 			t.Errorf("%s: RevokeToken: %v", name, err)
 		}
-	}
-	if n := e.store.Calls(faultstore.Get) - calls; n != 0 || e.store.Calls(faultstore.Update) != 0 {
-		t.Errorf("%d malformed tokens reached the store", n)
 	}
 	if !e.verify(token).Active || !e.verify(uuidToken).Active {
 		t.Error("a true token died")

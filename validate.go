@@ -20,6 +20,7 @@ const (
 )
 
 const (
+	tenantRule   = "must have 1 to 63 characters of [a-z0-9-] and not begin with -"
 	textRule     = "must be at most 256 bytes of UTF-8 without control or bidirectional characters"
 	labelKeyRule = "keys must have 1 to 63 characters of [a-z0-9._-] and begin with a letter or digit"
 )

@@ -31,8 +31,8 @@ type Verification struct {
 func (m *Manager) Verify(ctx context.Context, t Token, p VerifyParams) (_ Verification, err error) {
 	ctx, done := m.span(ctx, "verify")
 	defer func() { done(err) }()
-	k, err := t.key()
-	if err != nil || k.Tenant != m.tenant {
+	k, ok := m.tokenKey(t)
+	if !ok {
 		return Verification{}, nil
 	}
 	res, err := m.store.Get(ctx, k)
@@ -67,8 +67,8 @@ func (m *Manager) Verify(ctx context.Context, t Token, p VerifyParams) (_ Verifi
 func (m *Manager) RevokeToken(ctx context.Context, t Token) (err error) {
 	ctx, done := m.span(ctx, "revoke_token")
 	defer func() { done(err) }()
-	k, err := t.key()
-	if err != nil || k.Tenant != m.tenant {
+	k, ok := m.tokenKey(t)
+	if !ok {
 		return nil
 	}
 	hash := t.Hash()
@@ -152,7 +152,7 @@ func (m *Manager) Rotate(ctx context.Context, id ID, p RotateParams) (_ *Session
 	}
 	k := m.key(id)
 	if p.Token != "" {
-		if tk, err := p.Token.key(); err != nil || tk != k {
+		if tk, ok := m.tokenKey(p.Token); !ok || tk != k {
 			return nil, "", ErrToken
 		}
 	}

@@ -39,8 +39,8 @@ func ParseFilter(raw string) (f sessiond.Filter, err error) {
 }
 
 // GatewayToken is what a gateway takes from headers.
-func GatewayToken(cookie string, h http.Header) (t sessiond.Token, found, same bool) {
-	g := gateway{Gateway: Gateway{CookieName: cookie}}
+func GatewayToken(cookie string, foreign []string, h http.Header) (t sessiond.Token, found, good bool) {
+	g := gateway{Gateway: Gateway{CookieName: cookie, ForeignCookies: foreign}}
 	return g.token(h)
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"sessiond.example/sessiond"
@@ -19,12 +20,12 @@ type gateway struct {
 func (c *call) forwardAuth() error {
 	name, _ := gatewayName(c.r.URL)
 	g := c.gateways[name]
-	token, found, same := g.token(c.r.Header)
+	token, found, good := g.token(c.r.Header)
 	if !found {
 		return refuse(api.CodeUnauthenticated, "the token of a session is required").with("Www-Authenticate", "Bearer")
 	}
-	if !same {
-		return errInvalidToken() // which of them is the holder's is not ours to guess
+	if !good {
+		return errInvalidToken()
 	}
 	v, err := c.check(g.manager, token, sessiond.VerifyParams{NoTouch: g.NoTouch})
 	if err != nil {
@@ -43,22 +44,19 @@ func (c *call) forwardAuth() error {
 	return nil
 }
 
-// token is the token in the gateway's cookie and in Authorization. same is false when they, or two cookies, differ.
-func (g *gateway) token(h http.Header) (t sessiond.Token, found, same bool) {
-	same = true
-	add := func(value string) {
-		if found && string(t) != value {
-			same = false
-		}
-		t, found = sessiond.Token(value), true
-	}
+// token is the token in the gateway's cookie and in Authorization or, when there is none of ours in either, in the
+// cookies of other systems. good is false when there are several that differ, since which of them is the holder's is not
+// ours to guess, and when one is not of the kind that its place is for: our tokens never come from another system's
+// cookie, which may be easier to set, nor other systems' from ours.
+func (g *gateway) token(h http.Header) (t sessiond.Token, found, good bool) {
+	var ours, foreign presented
 	for _, value := range h["Authorization"] {
 		if bearer, ok := cutBearer(value); ok && strings.HasPrefix(bearer, sessiond.TokenPrefix) {
-			add(bearer)
+			ours.add(bearer)
 		}
 	}
-	if g.CookieName == "" {
-		return t, found, same
+	if g.CookieName == "" && len(g.ForeignCookies) == 0 {
+		return ours.result(true)
 	}
 	// RFC 6265 section 4.2.1. Names are compared as they are; quotes would be part of the value.
 	for _, line := range h["Cookie"] {
@@ -66,12 +64,37 @@ func (g *gateway) token(h http.Header) (t sessiond.Token, found, same bool) {
 			var pair string
 			pair, line, _ = strings.Cut(line, ";")
 			name, value, _ := strings.Cut(pair, "=")
-			if strings.Trim(name, " \t") == g.CookieName {
-				add(strings.Trim(value, " \t"))
+			name, value = strings.Trim(name, " \t"), strings.Trim(value, " \t")
+			other := slices.Contains(g.ForeignCookies, name)
+			switch {
+			case name == g.CookieName && g.CookieName != "" && !(other && !strings.HasPrefix(value, sessiond.TokenPrefix)):
+				ours.add(value)
+			case other:
+				foreign.add(value)
 			}
 		}
 	}
-	return t, found, same
+	if ours.found {
+		return ours.result(true)
+	}
+	return foreign.result(false)
+}
+
+// presented is what a request presents as token, in one or more places.
+type presented struct {
+	value         string
+	found, differ bool
+}
+
+func (p *presented) add(value string) {
+	p.differ = p.differ || p.found && p.value != value
+	p.value, p.found = value, true
+}
+
+// result is the token, which must be one of ours, or must not.
+func (p *presented) result(ours bool) (t sessiond.Token, found, good bool) {
+	good = !p.differ && strings.HasPrefix(p.value, sessiond.TokenPrefix) == ours
+	return sessiond.Token(p.value), p.found, good || !p.found
 }
 
 // encodeSubject makes a subject fit for a header: percent-encoded except for unreserved characters (RFC 3986 section

@@ -122,6 +122,10 @@ func TestGatewayConfiguration(t *testing.T) {
 		"b":    {},
 		"c":    {Tenant: "default", CookieName: "a b"},
 		"d":    {Tenant: "default", CookieName: "a;b"},
+		"e":    {Tenant: "default", ForeignCookies: []string{""}},
+		"f":    {Tenant: "default", ForeignCookies: []string{"a b"}},
+		"g":    {Tenant: "default", ForeignCookies: []string{"a", "a"}},
+		"h":    {Tenant: "default", ForeignCookies: strings.Split("abcdefghijklmnopq", "")},
 	} {
 		cfg := server.Config{Manager: manager, Verifier: &verifier{}, Gateways: map[string]server.Gateway{name: g}}
 		if _, err := server.New(cfg); err == nil {
@@ -144,14 +148,22 @@ func TestGatewayConfiguration(t *testing.T) {
 func FuzzGatewayToken(f *testing.F) {
 	f.Add("sid=a; sid=b", "Bearer sst_x")
 	f.Add(" sid = sst_x ;;=", "bearer  sst_x")
+	f.Add("old=a; sid=sst_x", "")
+	f.Add("old=sst_a", "Bearer a.b.c")
 	f.Fuzz(func(t *testing.T, cookie, authorization string) {
 		h := http.Header{"Cookie": {cookie}, "Authorization": {authorization}}
-		token, found, same := server.GatewayToken("sid", h)
-		if !found && (token != "" || !same) {
-			t.Errorf("not found: %q, %v", string(token), same)
-		}
-		if found && !strings.Contains(cookie+authorization, string(token)) {
-			t.Errorf("a token from nowhere: %q", string(token))
+		for _, foreign := range [][]string{nil, {"old"}, {"old", "sid"}} {
+			token, found, good := server.GatewayToken("sid", foreign, h)
+			if !found && (token != "" || !good) {
+				t.Errorf("not found: %q, %v", string(token), good)
+			}
+			if found && !strings.Contains(cookie+authorization, string(token)) {
+				t.Errorf("a token from nowhere: %q", string(token))
+			}
+			ours := strings.HasPrefix(string(token), sessiond.TokenPrefix)
+			if found && good && !ours && foreign == nil {
+				t.Errorf("a foreign token: %q", string(token))
+			}
 		}
 	})
 }

@@ -111,7 +111,7 @@ func TestBackchannelLogout(t *testing.T) {
 	if a := s.do("GET", "/backchannel-logout", "", "").want(405, "method-not-allowed"); a.header.Get("Allow") != "POST" {
 		t.Errorf("Allow %q", a.header.Get("Allow"))
 	}
-	form("logout_token=both&" + strings.Repeat("x", 70<<10)).want(413, "body-too-large")
+	form("logout_token=both&"+strings.Repeat("x", 70<<10)).want(413, "body-too-large")
 }
 
 func TestBackchannelLogoutWithoutVerifier(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,10 @@ type Gateway struct {
 	Tenant     string // only sessions of this tenant are accepted. Required
 	CookieName string // of the cookie that carries the token. Default: none, only Authorization is looked at
 	NoTouch    bool   // asking is not activity of the session's holder. Default false
+	// ForeignCookies carry the tokens of other systems, as they are in the cookie, whose sessions were imported; see
+	// sessiond.Manager.ImportForeign. They are looked at when a request has no token of ours. CookieName may be one of
+	// them: then the token's prefix tells whose it is. At most 16. Default: none
+	ForeignCookies []string
 }
 
 // An Operation is one finished request. It has room for neither data nor secrets.
@@ -131,11 +136,19 @@ func New(cfg Config) (*Server, error) {
 		if g.CookieName != "" && !validCookieName(g.CookieName) {
 			return nil, fmt.Errorf("server: gateway %q: a cookie can't have this name (RFC 6265 section 4.1.1)", name)
 		}
+		for i, cookie := range g.ForeignCookies {
+			if !validCookieName(cookie) || slices.Contains(g.ForeignCookies[:i], cookie) || i >= maxForeignCookies {
+				return nil, fmt.Errorf("server: gateway %q: %q is not one of up to %d different names of foreign cookies",
+					name, cookie, maxForeignCookies)
+			}
+		}
 		// No data is asked for, so none is decrypted.
 		s.gateways[name] = &gateway{Gateway: g, manager: cfg.Manager.As(g.Tenant, sessiond.Actor{}).WithoutData()}
 	}
 	return s, nil
 }
+
+const maxForeignCookies = 16
 
 func setDefault[T comparable](v *T, def T) {
 	var zero T

@@ -197,6 +197,50 @@ var writeFaults = map[string]fault{
 		}}),
 		fails: []string{"TestStore/Closed/methods"},
 	},
+	"stamps-imports": {
+		wrap: broken(wrapper{create: func(s store, ctx context.Context, c sessiond.Creation) (result, error) {
+			if c.Imported {
+				c.Imported, c.Lifetime = false, c.Record.ExpiresAt.Sub(c.Record.CreatedAt)
+			}
+			return s.Create(ctx, c)
+		}}),
+		fails: []string{
+			"TestStore/Import/keeps", "TestStore/Import/lists", "TestStore/Import/deadlines", "TestStore/Import/late",
+			"TestStore/Import/limit",
+		},
+	},
+	"tells-imports-as-of-their-creation": {
+		wrap: broken(wrapper{events: func(s store, ctx context.Context, q sessiond.EventQuery) (sessiond.EventBatch, error) {
+			batch, err := s.Events(ctx, q)
+			for i, e := range batch.Events {
+				if res, err := s.Get(ctx, key{Tenant: e.Tenant, ID: e.SessionID}); err == nil && e.Type == sessiond.EventCreated {
+					batch.Events[i].Time = res.Record.CreatedAt
+				}
+			}
+			return batch, err
+		}}),
+		fails: []string{"TestStore/Import/event"},
+	},
+	"limits-imports": {
+		wrap: broken(wrapper{create: func(s store, ctx context.Context, c sessiond.Creation) (result, error) {
+			if c.Imported {
+				c.Limit = sessiond.SubjectLimit{Max: 2, Evict: true}
+			}
+			return s.Create(ctx, c)
+		}}),
+		fails: []string{"TestStore/Import/limit"},
+	},
+	"counts-versions-itself": {
+		wrap: broken(wrapper{update: func(s store, ctx context.Context, k key, fn changer) (result, error) {
+			return s.Update(ctx, k, func(now time.Time, r *record) (sessiond.Change, error) {
+				before := r.Version
+				c, err := fn(now, r)
+				r.Version = min(r.Version, before+1)
+				return c, err
+			})
+		}}),
+		fails: []string{"TestStore/Import/newer"},
+	},
 	"folds-case-of-ids": {
 		wrap: broken(wrapper{
 			create: func(s store, ctx context.Context, c sessiond.Creation) (result, error) {

@@ -42,6 +42,7 @@ func Run(t *testing.T, open Open) {
 	t.Run("Touch", func(t *testing.T) { runGroup(t, open, touching) })
 	t.Run("Limit", func(t *testing.T) { runGroup(t, open, limits) })
 	t.Run("List", func(t *testing.T) { runGroup(t, open, lists) })
+	t.Run("Import", func(t *testing.T) { runGroup(t, open, importing) })
 	t.Run("Scan", func(t *testing.T) { runGroup(t, open, scans) })
 	t.Run("Sweep", func(t *testing.T) { runGroup(t, open, sweeping) })
 	t.Run("Events", func(t *testing.T) { runGroup(t, open, feeds) })

@@ -29,6 +29,7 @@ type administrator interface {
 	fence(context.Context, fenceRequest, func(progress)) (progress, error)
 	// backup writes an archive of the store to w.
 	backup(context.Context, io.Writer) error
+	mover
 	layout(context.Context) (layout, error)
 	finalize(context.Context) (layout, error)
 	// running reports whether servers may be using the store meanwhile.

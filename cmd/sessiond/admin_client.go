@@ -107,7 +107,11 @@ func (r *remote) backup(ctx context.Context, w io.Writer) error {
 
 // send sends a request; other answers than 200 are errors.
 func (r *remote) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://sessiond"+path, bytes.NewReader(body))
+	return r.sendFrom(ctx, method, path, bytes.NewReader(body))
+}
+
+func (r *remote) sendFrom(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://sessiond"+path, body)
 	if err != nil {
 		return nil, err
 	}

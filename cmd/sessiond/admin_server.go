@@ -124,6 +124,8 @@ func (a *administration) handler() http.Handler {
 	mux.HandleFunc("POST /finalize", answering(a.finalize))
 	mux.HandleFunc("POST /reencrypt", streamed(a.reencrypt))
 	mux.HandleFunc("POST /fence", streamed(a.fence))
+	mux.HandleFunc("POST /export", a.exportHTTP)
+	mux.HandleFunc("POST /import", a.importHTTP)
 	mux.HandleFunc("POST /backup", func(w http.ResponseWriter, r *http.Request) {
 		counted := &countedWriter{w: w}
 		if err := a.backup(r.Context(), counted); err != nil {

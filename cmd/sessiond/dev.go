@@ -19,6 +19,7 @@ import (
 	"sessiond.example/sessiond/cmd/sessiond/internal/config"
 	"sessiond.example/sessiond/internal/devidp"
 	"sessiond.example/sessiond/keyset"
+	"sessiond.example/sessiond/pgstore"
 )
 
 // Names under the directory of sessiond dev.
@@ -45,6 +46,7 @@ func (p *program) devCommand() *cobra.Command {
 		Short: "Run everything on this machine, to try it",
 		Long: "Run sessiond with an embedded store and a local OIDC issuer, both kept under one directory, and print a\n" +
 			"curl line to begin with. Not for production: whoever can read the directory can make tokens.\n\n" +
+			"With --store-url sessions are kept in a PostgreSQL or Redis of yours instead; a missing schema is made.\n\n" +
 			"The issuer is on the operators' address, with discovery, key set and the client credentials grant.",
 		Example: "  sessiond dev\n  sessiond dev --listen 127.0.0.1:8081 --ops-listen 127.0.0.1:9091 --data /tmp/sessiond",
 		Args:    noArgs,
@@ -58,6 +60,8 @@ func (p *program) devCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&cfg.Listen, "listen", cfg.Listen, "loopback `address` of the API")
 	cmd.Flags().StringVar(&cfg.OpsListen, "ops-listen", cfg.OpsListen, "loopback `address` of health, metrics and the issuer")
+	cfg.Store.URL = ""
+	cmd.Flags().StringVar(&cfg.Store.URL, "store-url", "", "where sessions are kept (default in the directory)")
 	cmd.Flags().BoolVar(&cfg.OpsPprof, pprofFlag, false, "serve /debug/pprof/ on the operators' address")
 	cmd.Flags().StringVar(&cfg.Tracing.OTLPEndpoint, "otlp-endpoint", "", "`URL` of a collector of traces")
 	cmd.Flags().String("data", devDir, "`directory` that everything is kept under")
@@ -86,6 +90,11 @@ func (p *program) dev(ctx context.Context, cfg *config.Config, dir string) error
 	provider, err := p.prepareDev(cfg, dir, issuer)
 	if err != nil {
 		return err
+	}
+	if cfg.Store.Postgres() {
+		if _, err := pgstore.Migrate(ctx, cfg.Store.URL); err != nil {
+			return err
+		}
 	}
 	s, err := newService(ctx, cfg, log)
 	if err != nil {
@@ -125,7 +134,9 @@ func (p *program) prepareDev(cfg *config.Config, dir string, issuer devIssuer) (
 	if err := keys.WriteFile(cfg.Encryption.KeysetFile); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	cfg.Store.URL = (&url.URL{Scheme: "pebble", Path: filepath.Join(dir, devStoreDir)}).String()
+	if cfg.Store.URL == "" {
+		cfg.Store.URL = (&url.URL{Scheme: "pebble", Path: filepath.Join(dir, devStoreDir)}).String()
+	}
 	cfg.Auth.Issuers = []config.Issuer{{
 		Issuer: issuer.Issuer, Audience: issuer.Audience, TenantClaim: "tenant",
 	}}

@@ -26,6 +26,9 @@ func checkStore(ctx context.Context, d *doctor) []finding {
 	if d.cfg.Store.Memory() {
 		return []finding{warn("in memory: sessions end with the process; set store.url to pebble:///dir to keep them")}
 	}
+	if d.cfg.Store.Shared() {
+		return checkShared(ctx, d)
+	}
 	dir, isPebble := d.cfg.Store.PebbleDir()
 	if !isPebble {
 		return []finding{fail("store.url: not a store that this version has")}

@@ -81,6 +81,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root.AddCommand(
 		p.devCommand(), p.serveCommand(), p.tokenCommand(), p.sessionCommand(),
 		p.keysetCommand(), p.reencryptCommand(), p.backupCommand(), p.restoreCommand(), p.fenceCommand(),
+		p.exportCommand(), p.importCommand(),
 		p.migrateCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
 	)
 	return root

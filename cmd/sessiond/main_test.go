@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"sessiond.example/sessiond/internal/testserver"
 )
 
 // asProgram is the environment variable that makes the test binary the program
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // the library of the test issuer tells it of its routes
-	code := m.Run()
+	code := testserver.Main(m)
 	http.DefaultClient.CloseIdleConnections()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)

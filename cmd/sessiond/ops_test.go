@@ -135,7 +135,7 @@ func TestOpsGuarantee(t *testing.T) {
 		Findings     []string
 		VerifiedAt   time.Time `json:"verified_at"`
 	}
-	if err := json.Unmarshal([]byte(s.get(s.ops + "/guarantee")), &got); err != nil {
+	if err := json.Unmarshal([]byte(s.get(s.ops+"/guarantee")), &got); err != nil {
 		t.Fatal(err)
 	}
 	if got.Store != "pebble" || got.Class != "durable" || len(got.Findings) == 0 || time.Since(got.VerifiedAt) > time.Hour {

@@ -23,8 +23,8 @@ import (
 
 const (
 	replicaTenant   = "-replicas" // sessiond.ValidTenant refuses it
-	replicaIdle     = 20 * time.Second
-	replicaBeat     = 5 * time.Second
+	replicaIdle     = 10 * time.Second
+	replicaBeat     = 3 * time.Second
 	replicaLifetime = 10 * 365 * 24 * time.Hour
 	maxReplicas     = 1000 // that are listed
 )

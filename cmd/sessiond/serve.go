@@ -16,6 +16,8 @@ import (
 	"sessiond.example/sessiond/keyset"
 	"sessiond.example/sessiond/memstore"
 	"sessiond.example/sessiond/pebblestore"
+	"sessiond.example/sessiond/pgstore"
+	"sessiond.example/sessiond/redisstore"
 	"sessiond.example/sessiond/telemetry"
 )
 
@@ -100,6 +102,12 @@ func openStore(ctx context.Context, cfg *config.Config, logger *slog.Logger) (se
 	}
 	if dir, ok := cfg.Store.PebbleDir(); ok {
 		return pebblestore.Open(ctx, dir, &pebblestore.Options{Logger: logger})
+	}
+	if cfg.Store.Postgres() {
+		return pgstore.Open(ctx, cfg.Store.URL, &pgstore.Options{Logger: logger})
+	}
+	if cfg.Store.Redis() {
+		return redisstore.Open(ctx, cfg.Store.URL, nil)
 	}
 	return nil, errors.New("store.url: not a store that this version has")
 }

@@ -112,7 +112,9 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (_ 
 func gateways(cfg *config.Config) map[string]server.Gateway {
 	out := make(map[string]server.Gateway, len(cfg.Gateways))
 	for name, g := range cfg.Gateways {
-		out[name] = server.Gateway{Tenant: g.Tenant, CookieName: g.CookieName, NoTouch: !g.Touch}
+		out[name] = server.Gateway{
+			Tenant: g.Tenant, CookieName: g.CookieName, NoTouch: !g.Touch, ForeignCookies: g.ForeignCookies,
+		}
 	}
 	return out
 }

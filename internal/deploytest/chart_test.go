@@ -203,7 +203,7 @@ func TestChartSetsKnownVariables(t *testing.T) {
 	}
 	var got []string
 	for _, m := range regexp.MustCompile(`name: (SESSIOND_\w+)`).FindAllStringSubmatch(
-		read(t, chart+"templates/statefulset.yaml"), -1) {
+		read(t, chart+"templates/statefulset.yaml")+read(t, chart+"templates/_helpers.tpl"), -1) {
 		got = append(got, m[1])
 		if key := want[m[1]]; key == "" || !strings.Contains(reference, key) {
 			t.Errorf("%s is no setting", m[1])

@@ -85,6 +85,7 @@ func TestHelm(t *testing.T) {
 
 	for name, files := range map[string][]string{
 		"small": {smallValues}, "full": {fullValues}, "switched off": {smallValues, switchedOff},
+		"shared store": {smallValues, "store: {existingSecret: db}\nreplicas: 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := c

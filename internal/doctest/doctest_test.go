@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sessiond.example/sessiond/internal/testserver"
 )
 
 // statusMark begins the lines on stderr that tell the statuses of answers.
@@ -63,15 +65,44 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// TestSharedStores runs the pages that show the most on the stores that servers share.
+func TestSharedStores(t *testing.T) {
+	for name, url := range map[string]func(t *testing.T) string{
+		"postgres": func(t *testing.T) string { return testserver.SharedPostgres(t).NewDatabase(t) },
+		"redis":    func(t *testing.T) string { return testserver.SharedRedis(t).URL() },
+		"cluster":  func(t *testing.T) string { return testserver.SharedRedisCluster(t).URL() },
+	} {
+		for _, page := range []string{"README.md", "docs/getting-started.md", "docs/api.md"} {
+			t.Run(name+"/"+page, func(t *testing.T) {
+				t.Parallel()
+				all, err := blocks(page, read(t, root+"/"+page))
+				if err != nil {
+					t.Fatal(err)
+				}
+				address := url(t)
+				if name != "postgres" {
+					address += "?prefix=" + filepath.Base(page)
+				}
+				d := &document{t: t, dir: t.TempDir(), flags: []string{"--store-url", address}}
+				for i := range all {
+					d.block(&all[i])
+				}
+				d.finish()
+			})
+		}
+	}
+}
+
 // A document is one that is being run.
 type document struct {
 	t        *testing.T
 	dir      string
-	api, ops string // addresses of its server, once that runs
-	script   *block // the script that ran last
-	output   string // what it has printed
-	values   []any  // the JSON in that which was not compared yet
-	compared bool   // some of it was
+	flags    []string // of its server
+	api, ops string   // addresses of its server, once that runs
+	script   *block   // the script that ran last
+	output   string   // what it has printed
+	values   []any    // the JSON in that which was not compared yet
+	compared bool     // some of it was
 }
 
 func (d *document) block(b *block) {
@@ -92,7 +123,7 @@ func (d *document) block(b *block) {
 			d.t.Errorf("%s: not what starts the only server: %q", b, cmd)
 			return
 		}
-		d.api, d.ops = startDev(d.t, d.dir)
+		d.api, d.ops = startDev(d.t, d.dir, d.flags...)
 	case b.lang == "sh" && slices.Contains([]string{"run", "tour", "expect", "stream"}, b.marker):
 		d.run(b)
 	case b.lang == "yaml" && b.marker == "config":
@@ -107,7 +138,7 @@ func (d *document) block(b *block) {
 func (d *document) run(b *block) {
 	d.t.Helper()
 	if d.api == "" {
-		d.api, d.ops = startDev(d.t, d.dir)
+		d.api, d.ops = startDev(d.t, d.dir, d.flags...)
 	}
 	timeout, curl := time.Minute, "--fail-with-body"
 	switch b.marker {

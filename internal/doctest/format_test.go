@@ -27,10 +27,10 @@ func TestDataFormatHasEveryField(t *testing.T) {
 		return found
 	}
 	for _, tt := range []struct{ file, prefix, heading string }{
-		{"codec.go", "rec", "### Records"}, {"codec.go", "ev", "### Events"}, {"keys.go", "key", "### Keys"},
-		{"keys.go", "meta", "### Keys"},
+		{"internal/recordcodec/record.go", "rec", "### Records"}, {"internal/recordcodec/event.go", "ev", "### Events"},
+		{"pebblestore/keys.go", "key", "### Keys"}, {"pebblestore/keys.go", "meta", "### Keys"},
 	} {
-		shown, constants := rows(tt.heading), numbered(t, root+"/pebblestore/"+tt.file, tt.prefix)
+		shown, constants := rows(tt.heading), numbered(t, root+"/"+tt.file, tt.prefix)
 		if len(constants) < 4 {
 			t.Errorf("%s has only %d names with %s", tt.file, len(constants), tt.prefix)
 		}

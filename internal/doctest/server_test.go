@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sessiond.example/sessiond/internal/testserver"
 )
 
 // root is the module's directory.
@@ -47,7 +49,7 @@ func runTests(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(programDir)
-	return m.Run()
+	return testserver.Main(m)
 }
 
 // environment is that of every command of a document.
@@ -61,10 +63,11 @@ func environment(t *testing.T, dir string) []string {
 }
 
 // startDev starts "sessiond dev" in dir until the test ends, and returns the addresses of the API and for operators.
-func startDev(t *testing.T, dir string) (api, ops string) {
+func startDev(t *testing.T, dir string, more ...string) (api, ops string) {
 	t.Helper()
 	env := environment(t, dir)
-	cmd := exec.Command(filepath.Join(programDir, "sessiond"), "dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+	args := append([]string{"dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"}, more...)
+	cmd := exec.Command(filepath.Join(programDir, "sessiond"), args...)
 	cmd.Dir, cmd.Env = dir, env
 	var stderr strings.Builder
 	cmd.Stderr = &stderr

@@ -163,7 +163,9 @@ type Gateway struct {
 	// Whether a request through the gateway counts as activity of the session. Default true.
 	Touch bool `yaml:"touch"`
 
-	// Cookies of other session systems. Not built into this version: leave it empty. Default [].
+	// Cookies of other systems, at most 16, that carry the tokens of sessions that were imported with
+	// "sessiond import --format foreign". A session token of sessiond, if there is one, comes first. cookie_name may be
+	// one of them. Default [].
 	ForeignCookies []string `yaml:"foreign_cookies,omitempty"`
 }
 

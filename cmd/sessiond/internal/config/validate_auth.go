@@ -178,6 +178,12 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && address.Unmap().IsLoopback()
 }
 
+const (
+	maxForeignCookies = 16
+	notCookieName     = "%s is not a cookie name: use 1 to 128 letters, digits and !#$%%&'*+-.^_`|~ " +
+		"(RFC 6265, section 4.1.1)"
+)
+
 func (g Gateway) validate(p *problems, name string) {
 	key := join("gateways", name)
 	if !isName(name) {
@@ -185,11 +191,19 @@ func (g Gateway) validate(p *problems, name string) {
 	}
 	p.tenant(key+".tenant", g.Tenant)
 	if !isCookieName(g.CookieName) {
-		p.add(key+".cookie_name", "%s is not a cookie name: use 1 to 128 letters, digits and !#$%%&'*+-.^_`|~ "+
-			"(RFC 6265, section 4.1.1)", quote(g.CookieName))
+		p.add(key+".cookie_name", notCookieName, quote(g.CookieName))
 	}
-	if len(g.ForeignCookies) > 0 {
-		p.add(key+".foreign_cookies", "is not built into this version: remove it")
+	if len(g.ForeignCookies) > maxForeignCookies {
+		p.add(key+".foreign_cookies", "has %d names: name at most %d", len(g.ForeignCookies), maxForeignCookies)
+	}
+	for n, name := range g.ForeignCookies {
+		cookie := fmt.Sprintf("%s.foreign_cookies[%d]", key, n)
+		switch {
+		case !isCookieName(name):
+			p.add(cookie, notCookieName, quote(name))
+		case slices.Contains(g.ForeignCookies[:n], name):
+			p.add(cookie, "%s appears twice: remove one", quote(name))
+		}
 	}
 }
 

@@ -235,8 +235,15 @@ func TestValidateRefusesGateways(t *testing.T) {
 	}
 	refuses(t, append(list, []refusal{
 		{func(c *config.Config) { gateway(c, func(g *config.Gateway) { g.Tenant = "" }) }, "gateways.web.tenant: "},
-		{func(c *config.Config) { gateway(c, func(g *config.Gateway) { g.ForeignCookies = []string{"x"} }) },
-			"gateways.web.foreign_cookies: is not built into this version"},
+		{func(c *config.Config) {
+			gateway(c, func(g *config.Gateway) { g.ForeignCookies = []string{"x", "a b"} })
+		},
+			`gateways.web.foreign_cookies[1]: "a b" is not a cookie name`},
+		{func(c *config.Config) { gateway(c, func(g *config.Gateway) { g.ForeignCookies = []string{"x", "x"} }) },
+			`gateways.web.foreign_cookies[1]: "x" appears twice`},
+		{func(c *config.Config) {
+			gateway(c, func(g *config.Gateway) { g.ForeignCookies = strings.Split("abcdefghijklmnopq", "") })
+		}, "gateways.web.foreign_cookies: has 17 names: name at most 16"},
 	}...))
 }
 

@@ -50,3 +50,16 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
+
+{{/* What says where sessions and keys are. */}}
+{{- define "sessiond.storeEnv" -}}
+{{- if .Values.store.existingSecret -}}
+- name: SESSIOND_STORE_URL
+  valueFrom:
+    secretKeyRef: {name: {{ .Values.store.existingSecret }}, key: {{ .Values.store.key | quote }}}
+{{- else -}}
+# Below the mount: the root of a volume may hold lost+found.
+- {name: SESSIOND_STORE_URL, value: "pebble:///var/lib/sessiond/store"}
+{{- end }}
+- {name: SESSIOND_ENCRYPTION_KEYSET_FILE, value: /run/sessiond/keyset/keyset.json}
+{{- end }}

@@ -1,0 +1,188 @@
+package pgstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"sessiond.example/sessiond"
+)
+
+// Events implements [sessiond.Store].
+func (s *Store) Events(ctx context.Context, q sessiond.EventQuery) (sessiond.EventBatch, error) {
+	deadline := time.NewTimer(q.Wait)
+	defer deadline.Stop()
+	for wait := q.Wait > 0 && q.After != ""; ; {
+		news, leave := s.feed.enter(q.Tenant, wait)
+		batch, err := s.batch(ctx, &q)
+		if err != nil || len(batch.Events) > 0 || batch.Reset || !wait {
+			leave()
+			return batch, err
+		}
+		q.After = batch.Position
+		select {
+		case <-news:
+		case <-deadline.C:
+			wait = false
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-s.closing:
+			err = errClosed
+		}
+		leave()
+		if err != nil {
+			return sessiond.EventBatch{}, err
+		}
+	}
+}
+
+// batch is what there is after q.After now.
+func (s *Store) batch(ctx context.Context, q *sessiond.EventQuery) (sessiond.EventBatch, error) {
+	if err := s.begin(ctx); err != nil {
+		return sessiond.EventBatch{}, err
+	}
+	defer s.gate.RUnlock()
+	var batch sessiond.EventBatch
+	from, valid := parsePlace(q.After)
+	if !valid { // the statement is asked for what it says of the feed's state only
+		from = place{seen: blank, open: true, until: blank, last: math.MaxInt64}
+	}
+	for {
+		pg, err := s.page(ctx, q.Tenant, &from, q.Limit)
+		if err != nil {
+			return sessiond.EventBatch{}, err
+		}
+		switch {
+		case q.After == "":
+			end := place{epoch: pg.epoch, seen: pg.now()}
+			return sessiond.EventBatch{Position: end.position()}, nil
+		case !valid || from.epoch != pg.epoch || pg.lost(&from):
+			// The feed's beginning: nothing was seen, and what was trimmed is not there.
+			from = place{epoch: pg.epoch, seen: blank, open: true, until: pg.now(), last: pg.trimmed}
+			valid, batch.Reset = true, true
+			continue
+		}
+		from = pg.next
+		batch.Events = append(batch.Events, pg.events...)
+		if len(batch.Events) > 0 || !from.open {
+			batch.Position = from.position()
+			return batch, nil
+		}
+	}
+}
+
+// A page is what one statement tells of the feed.
+type page struct {
+	feedState
+	trimmed int64 // number of the newest event that was trimmed
+	events  []sessiond.Event
+	next    place
+}
+
+// A feedState is what all statements on the feed tell.
+type feedState struct {
+	epoch       [8]byte
+	current     snapshot // of the statement
+	newest      uint64   // largest transaction id of an event, 0 if there is none
+	trimmedTxid uint64   // largest transaction id of a trimmed event
+}
+
+// now is the end of the feed.
+func (f *feedState) now() snapshot { return f.current.upTo(max(f.newest, f.trimmedTxid)) }
+
+func (f *feedState) parse(epoch, current, newest, trimmed string) (err error) {
+	sum := sha256.Sum256([]byte(epoch))
+	copy(f.epoch[:], sum[:])
+	if f.current, err = parseSnapshot(current); err != nil {
+		return err
+	}
+	if f.newest, err = strconv.ParseUint(newest, 10, 64); err != nil {
+		return err
+	}
+	f.trimmedTxid, err = strconv.ParseUint(trimmed, 10, 64)
+	return err
+}
+
+// lost reports whether events were trimmed that a reader at p has not been given.
+func (pg *page) lost(p *place) bool {
+	if p.open {
+		return pg.trimmedUnseen(p.until) || p.last < pg.trimmed && pg.trimmedUnseen(p.seen)
+	}
+	return pg.trimmedUnseen(p.seen)
+}
+
+// trimmedUnseen reports whether s may lack an event that was trimmed. A
+// transaction that s lists as running and that still runs has none.
+func (pg *page) trimmedUnseen(s snapshot) bool {
+	if pg.trimmedTxid >= s.xmax {
+		return true
+	}
+	for _, id := range s.running {
+		if id <= pg.trimmedTxid && pg.current.sees(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// page reads up to limit events of a tenant from a place on.
+func (s *Store) page(ctx context.Context, tenant string, from *place, limit int) (page, error) {
+	var pg page
+	a := args{
+		"tenant": tenant, "seen": from.seen.String(), "running": from.seen.ids(),
+		"xmax": from.seen.xmaxText(), "until": nil, "after": nil, "most": limit + 2,
+	}
+	if from.open {
+		a["until"], a["after"] = from.until.String(), from.last
+	}
+	full := false // there is more in the stretch
+	var last int64
+	err := s.read(ctx, eventsSQL, a, func(rows pgx.Rows) error {
+		e, ord, n, err := pg.scan(rows)
+		switch {
+		case err != nil || n == 0 || full:
+		case e.Tenant == tenant && len(pg.events) == limit:
+			full = true
+		default:
+			last = ord
+			if e.Tenant == tenant {
+				pg.events = append(pg.events, e)
+			}
+			full = n == pageLooksAt
+		}
+		return err
+	})
+	if err != nil {
+		return page{}, err
+	}
+	until := pg.now()
+	if from.open {
+		until = from.until
+	}
+	pg.next = place{epoch: pg.epoch, seen: until}
+	if full {
+		pg.next = place{epoch: pg.epoch, seen: from.seen, open: true, until: until, last: last}
+	}
+	return pg, nil
+}
+
+// pageLooksAt is the largest number of events that the statement looks at.
+const pageLooksAt = 2000
+
+// scan reads one row: the feed's state, and an event if n is not 0.
+func (pg *page) scan(rows pgx.Rows) (e sessiond.Event, ord int64, n int, err error) {
+	var epoch, current, newest, trimmed, id, kind, reason string
+	var at int64
+	err = rows.Scan(&epoch, &current, &newest, &pg.trimmed, &trimmed,
+		&n, &ord, &e.Tenant, &id, &e.ID, &kind, &at, &e.Subject, &e.Version, &reason, &e.Note,
+		&e.Actor.Sub, &e.Actor.Client, &e.RequestID)
+	if err != nil {
+		return e, 0, 0, err
+	}
+	e.SessionID, e.Type, e.Reason, e.Time = sessiond.ID(id), sessiond.EventType(kind), sessiond.EndReason(reason), fromMS(at)
+	return e, ord, n, pg.parse(epoch, current, newest, trimmed)
+}

@@ -1,0 +1,68 @@
+package pgstore
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"sessiond.example/sessiond"
+)
+
+// A Statement is one that stores run, for tests of its plan.
+type Statement struct {
+	Name, Text string
+	Params     []string
+}
+
+// Statements are those whose cost must not depend on the number of sessions.
+func Statements() (all []Statement) {
+	list := []*statement{
+		getSQL, relookSQL, updateSQL, touchSQL, eraseSQL, roomSQL, evictSQL, expireSQL, removeSQL, trimSQL,
+		lookSQL, scanSQL, eventsSQL, newsSQL, foldSQL,
+	}
+	for _, st := range listSQL {
+		list = append(list, st)
+	}
+	for _, st := range list {
+		all = append(all, Statement{st.name, st.text, st.pars})
+	}
+	return all
+}
+
+// Pooled reports whether the store works as behind a pooler.
+func (s *Store) Pooled() bool { return s.pooled }
+
+// WriteError and ReadError map errors of the driver.
+func WriteError(sent bool, err error) error { return writeError("test", sent, err) }
+func ReadError(err error) error             { return readError("test", err) }
+
+// Query runs a statement on the pool.
+func (s *Store) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return s.pool.Query(ctx, sql, args...)
+}
+
+// Reparse is a position that was parsed and written again.
+func Reparse(p sessiond.Position) (again sessiond.Position, ok bool) {
+	parsed, ok := parsePlace(p)
+	if !ok {
+		return "", false
+	}
+	return parsed.position(), true
+}
+
+// LongestPosition is a position with as many running transactions as fit.
+func LongestPosition() sessiond.Position {
+	s := snapshot{xmax: 1 << 60}
+	for i := range uint64(5000) {
+		s.running = append(s.running, 1<<59+i<<40)
+	}
+	s = s.upTo(1 << 59 << 1)
+	p := place{seen: s, until: s, open: true, last: 1 << 61}
+	return p.position()
+}
+
+// Facts make a guarantee.
+func GuaranteeOf(standby bool, settings map[string]string, standbys, hidden, confirming int) sessiond.Guarantee {
+	f := facts{standby, settings, standbys, hidden, confirming}
+	return f.guarantee()
+}

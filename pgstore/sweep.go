@@ -1,0 +1,173 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"sessiond.example/sessiond"
+)
+
+// Numbers of advisory locks, from the name of this program. Those of subjects are
+// pairs, which are numbers apart.
+const (
+	sweepLock   int64 = 0x73657373696f6e64
+	migrateLock int64 = sweepLock + 1
+)
+
+// Sweep implements [sessiond.Store]. A pass is a series of short statements, each
+// of which holds the sweeper's lock for itself only; when another process has
+// it, the pass is over.
+func (s *Store) Sweep(ctx context.Context, p sessiond.SweepParams) (sessiond.SweepResult, error) {
+	if err := s.begin(ctx); err != nil {
+		return sessiond.SweepResult{}, err
+	}
+	defer s.gate.RUnlock()
+	if !s.sweeping.TryLock() {
+		return sessiond.SweepResult{}, nil
+	}
+	defer s.sweeping.Unlock()
+	sw := &sweep{s: s, p: p}
+	err := sw.run(ctx)
+	if sw.res.Idle+sw.res.Absolute > 0 {
+		s.feed.kick()
+	}
+	if err != nil && ctx.Err() == nil && sw.res != (sessiond.SweepResult{}) {
+		err = fmt.Errorf("pgstore: sweep: broken off after a part was done: %w: %v", sessiond.ErrUnknown, err)
+	}
+	return sw.res, err
+}
+
+// A sweep is one pass.
+type sweep struct {
+	s   *Store
+	p   sessiond.SweepParams
+	res sessiond.SweepResult
+}
+
+// sweepBatch is how many rows a statement locks; they have the same number.
+const sweepBatch = 100
+
+// maxFolded is how many changes of counters the statement adds at once.
+const maxFolded = 10_000
+
+// maxTrimmed is how many events the statement forgets at once.
+const maxTrimmed = 5000
+
+func (sw *sweep) run(ctx context.Context) error {
+	found, err := sw.look(ctx)
+	if err != nil {
+		return err
+	}
+	if found.nothing() {
+		return nil
+	}
+	mine := true
+	for _, step := range []struct {
+		needed bool
+		do     func(context.Context) (bool, error)
+	}{
+		{found.filed > 0, sw.expire}, {found.removable, sw.remove}, {found.trimmable, sw.trim}, {found.changed, sw.fold},
+	} {
+		if !step.needed {
+			continue
+		}
+		if mine, err = step.do(ctx); err != nil || !mine {
+			return err
+		}
+	}
+	if found, err = sw.look(ctx); err != nil {
+		return err
+	}
+	sw.res.Backlog, sw.res.Lag = found.backlog, found.lag
+	sw.res.More = found.backlog > 0 || found.removable || sw.res.Trimmed == maxTrimmed || found.filed > sweepBatch
+	return nil
+}
+
+// A look is what there is to do.
+type look struct {
+	filed, backlog                int
+	lag                           time.Duration
+	removable, trimmable, changed bool
+}
+
+func (l *look) nothing() bool { return l.filed == 0 && !l.removable && !l.trimmable && !l.changed }
+
+func (sw *sweep) look(ctx context.Context) (look, error) {
+	a := sw.s.now()
+	a["retention"], a["event_retention"] = sw.p.Retention.Milliseconds(), sw.p.EventRetention.Milliseconds()
+	a["keep"] = sw.p.MaxEvents
+	var l look
+	err := sw.s.read(ctx, lookSQL, a, func(rows pgx.Rows) error {
+		var lag int64
+		err := rows.Scan(&l.filed, &l.backlog, &lag, &l.removable, &l.trimmable, &l.changed)
+		l.lag = time.Duration(lag) * time.Millisecond
+		return err
+	})
+	return l, err
+}
+
+// step runs a statement of the pass; a gets the lock's number and the clock.
+func (sw *sweep) step(ctx context.Context, st *statement, a args, dst ...any) (mine bool, err error) {
+	sw.s.putNow(a)
+	a["lock"] = sweepLock
+	err = sw.s.write(ctx, st, a, func(rows pgx.Rows) error { return rows.Scan(append([]any{&mine}, dst...)...) })
+	return mine, err
+}
+
+// expire ends what is due, up to the limit. Filing touched sessions anew is
+// cheaper, and bounded as well.
+func (sw *sweep) expire(ctx context.Context) (mine bool, err error) {
+	limit := max(1, sw.p.Limit)
+	for seen, ended := 0, 0; ended < limit && seen < 4*limit+sweepBatch; {
+		var due, idle, absolute int
+		mine, err = sw.step(ctx, expireSQL, args{"most": int64(limit - ended)}, &due, &idle, &absolute)
+		if err != nil || !mine {
+			return mine, err
+		}
+		seen, ended = seen+due, ended+idle+absolute
+		sw.res.Idle += idle
+		sw.res.Absolute += absolute
+		if due < sweepBatch {
+			break
+		}
+	}
+	return true, nil
+}
+
+func (sw *sweep) remove(ctx context.Context) (mine bool, err error) {
+	limit := max(1, sw.p.Limit)
+	for sw.res.Removed < limit {
+		most, removed := min(sweepBatch, limit-sw.res.Removed), 0
+		mine, err = sw.step(ctx, removeSQL,
+			args{"most": int64(most), "retention": sw.p.Retention.Milliseconds()}, &removed)
+		if err != nil || !mine {
+			return mine, err
+		}
+		if sw.res.Removed += removed; removed < most {
+			break
+		}
+	}
+	return true, nil
+}
+
+func (sw *sweep) trim(ctx context.Context) (mine bool, err error) {
+	return sw.step(ctx, trimSQL,
+		args{"retention": sw.p.EventRetention.Milliseconds(), "keep": sw.p.MaxEvents}, &sw.res.Trimmed)
+}
+
+// fold adds up the counters. What is left for the next pass costs Stats a little.
+func (sw *sweep) fold(ctx context.Context) (mine bool, err error) {
+	for range 10 {
+		folded := 0
+		if mine, err = sw.step(ctx, foldSQL, args{}, &folded); err != nil || !mine {
+			return mine, err
+		}
+		if folded < maxFolded {
+			break
+		}
+	}
+	return true, sw.s.write(ctx, pruneSQL, args{"lock": sweepLock}, func(pgx.Rows) error { return nil })
+}
