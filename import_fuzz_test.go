@@ -1,21 +1,14 @@
 package sessiond_test
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"sessiond.example/sessiond"
-	"sessiond.example/sessiond/internal/faultstore"
 )
 
 // FuzzImport: no line brings more than it says, and no error repeats it.

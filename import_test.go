@@ -1,26 +1,19 @@
 package sessiond_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"sessiond.example/sessiond"
 	"sessiond.example/sessiond/internal/faultstore"
-	"sessiond.example/sessiond/keyset"
 	"sessiond.example/sessiond/memstore"
-	"sessiond.example/sessiond/pebblestore"
 )
 
 // TestImportInBatches: a batch is bounded in bytes, too.

@@ -148,6 +148,54 @@ func alive(t *testing.T, c *client.Client, tokens map[sessiond.ID]sessiond.Token
 	}
 }
 
+// TestMoveThroughSharedStores takes sessions to each store that servers share, and
+// back to a directory: nothing of them has changed.
+func TestMoveThroughSharedStores(t *testing.T) {
+	t.Parallel()
+	from := newDir(t, "")
+	s := startDev(t, from)
+	c := newClient(t, s, from)
+	createMany(t, c, 50)
+	tokens := make(map[sessiond.ID]sessiond.Token)
+	for i, id := range []sessiond.ID{"A", "a", "a-b", "a.b", "a_b", "ab", "Z"} {
+		_, token, err := c.Create(t.Context(), sessiond.CreateParams{
+			ID: id, Subject: "alicé", Labels: map[string]string{"empty": "", "n": "1"},
+			Data: jsontext.Value(`{"secret":"` + string(id) + `"}`), IdempotencyKey: fmt.Sprint("key-", i),
+		})
+		must(t, err)
+		if tokens[id] = token; i%2 == 0 {
+			_, tokens[id], err = c.Rotate(t.Context(), id, sessiond.RotateParams{})
+			must(t, err)
+		}
+	}
+	s.end()
+	sessions := func(args ...string) string { // all but the header
+		_, lines, _ := strings.Cut(succeed(t, append([]string{"export", "--open"}, args...)...).stdout, "\n")
+		return lines
+	}
+	want, text := sessions("--data", from), succeed(t, "export", "--data", from).stdout
+	for name, open := range sharedStores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := newIssuer(t)
+			config := i.configFile(t, fmt.Sprintf("store: {url: %q}\nencryption: {keyset_file: %q}\n",
+				strings.Replace(open(t), "prefix=cmd", "prefix=moved", 1), filepath.Join(from, devKeysetFile)))
+			succeed(t, "migrate", "--config", config)
+			feedTo(t, text, "import", "--config", config, "-").says(t, 0, "import: 57 created")
+			feedTo(t, text, "import", "--config", config, "-").says(t, 0, "0 ended, 57 the same")
+			if got := sessions("--config", config); got != want {
+				t.Errorf("%s has\n%swant\n%s", name, got, want)
+			}
+			to := newDir(t, from)
+			feedTo(t, succeed(t, "export", "--config", config).stdout, "import", "--data", to, "-").says(t, 0, "import: 57 created")
+			if got := sessions("--data", to); got != want {
+				t.Errorf("back from %s:\n%swant\n%s", name, got, want)
+			}
+			alive(t, newClient(t, startDev(t, to), to), tokens)
+		})
+	}
+}
+
 // TestMoveToOtherKeys: an export needs its keys, or to be open.
 func TestMoveToOtherKeys(t *testing.T) {
 	t.Parallel()

@@ -154,20 +154,21 @@ func TestOperations(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"create":          "POST /sessions/ sessions:create",
-		"list":            "GET /sessions/ sessions:read|sessions:inspect",
-		"revoke_matching": "DELETE /sessions/ sessions:delete",
-		"get":             "GET /sessions/{id} sessions:read|sessions:inspect",
-		"update":          "PUT /sessions/{id} sessions:update",
-		"patch":           "PATCH /sessions/{id} sessions:update",
-		"delete":          "DELETE /sessions/{id} sessions:delete",
-		"touch":           "POST /sessions/{id}/touch sessions:update",
-		"rotate":          "POST /sessions/{id}/rotate sessions:create|sessions:verify",
-		"verify":          "POST /verify sessions:verify",
-		"introspect":      "POST /introspect sessions:verify",
-		"revoke":          "POST /revoke sessions:verify",
-		"auth":            "GET /auth/{gateway} ",
-		"events":          "GET /events sessions:read|sessions:inspect",
+		"create":             "POST /sessions/ sessions:create",
+		"list":               "GET /sessions/ sessions:read|sessions:inspect",
+		"revoke_matching":    "DELETE /sessions/ sessions:delete",
+		"get":                "GET /sessions/{id} sessions:read|sessions:inspect",
+		"update":             "PUT /sessions/{id} sessions:update",
+		"patch":              "PATCH /sessions/{id} sessions:update",
+		"delete":             "DELETE /sessions/{id} sessions:delete",
+		"touch":              "POST /sessions/{id}/touch sessions:update",
+		"rotate":             "POST /sessions/{id}/rotate sessions:create|sessions:verify",
+		"verify":             "POST /verify sessions:verify",
+		"introspect":         "POST /introspect sessions:verify",
+		"revoke":             "POST /revoke sessions:verify",
+		"auth":               "GET /auth/{gateway} ",
+		"events":             "GET /events sessions:read|sessions:inspect",
+		"backchannel_logout": "POST /backchannel-logout ",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("operations (-want +got):\n%s", diff)

@@ -42,7 +42,7 @@ func (r *run) ask(ctx context.Context, op *Op) {
 	seen := &observation{}
 	ctx = context.WithValue(sessiond.WithRequestID(ctx, op.RequestID()), observationKey{}, seen)
 	if op.Kind == TouchAt {
-		op.At = (r.clock()+r.offset)/int64(time.Millisecond) - int64(op.Number%7)*20 + 60 // before now, mostly
+		op.At = (r.clock()+r.ahead.about())/int64(time.Millisecond) - int64(op.Number%7)*20 + 60 // before now, mostly
 	}
 	active := r.active.Add(1)
 	op.Call = r.clock()
@@ -54,6 +54,7 @@ func (r *run) ask(ctx context.Context, op *Op) {
 	}
 	if op.Kind != List && op.Kind != RevokeMatching { // those are told many times
 		op.Seen = seen.span()
+		r.ahead.saw(op.Seen, op.Call, op.Return)
 	}
 	r.classify(ctx, op, err)
 }

@@ -60,99 +60,103 @@ func untold(op *consistency.Op) { op.Session, op.Seen = "", consistency.Span{} }
 
 func reason(op *consistency.Op) { op.Reason = "revoked" }
 
-// TestCheck judges small histories that are written by hand.
+// create begins each history.
+func create() *consistency.Op { return a(consistency.Create, 100, consistency.OK, created) }
+
+// histories are small ones, written by hand.
+var histories = map[string]struct {
+	ops  []*consistency.Op
+	says string // nothing: the history is good
+}{
+	"reads": {[]*consistency.Op{
+		a(consistency.Get, 50, consistency.NotFound, nil), create(),
+		a(consistency.Get, 200, consistency.OK, shows(1, 1, 100)),
+		a(consistency.Get, 1500, consistency.Ended, func(op *consistency.Op) {
+			shows(2, 0, 1100)(op)
+			op.View.Status, op.View.EndedAt, op.View.Reason = sessiond.StatusExpired, 1100, "absolute"
+		}),
+		a(consistency.Get, 4000, consistency.NotFound, nil), // its retention is over
+	}, ""},
+	"forgotten": {[]*consistency.Op{
+		create(), a(consistency.Get, 2000, consistency.NotFound, nil),
+	}, "is not found, but it was"},
+	"stale read": {[]*consistency.Op{
+		create(),
+		a(consistency.Update, 200, consistency.OK, both(value(2), shows(2, 2, 200))),
+		a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
+	}, "is shown with version 1, but its version was 2"},
+	"concurrent read": {[]*consistency.Op{
+		create(),
+		a(consistency.Update, 200, consistency.OK, both(value(2), shows(2, 2, 200), until(400))),
+		a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
+		a(consistency.Get, 310, consistency.OK, shows(2, 2, 200)),
+	}, ""},
+	"read back and forth": {[]*consistency.Op{
+		create(),
+		a(consistency.Update, 200, consistency.OK, both(value(2), shows(2, 2, 200), until(400))),
+		a(consistency.Get, 300, consistency.OK, shows(2, 2, 200)),
+		a(consistency.Get, 310, consistency.OK, shows(1, 1, 100)),
+	}, "is shown with version 1, but its version was 2"},
+	"late": {[]*consistency.Op{
+		create(), a(consistency.Get, 1100, consistency.OK, shows(1, 1, 100)),
+	}, "but its deadline {1100 1100} had passed"},
+	"just in time": {[]*consistency.Op{
+		create(), a(consistency.Get, 1099, consistency.OK, shows(1, 1, 100)),
+	}, ""},
+	"early": {[]*consistency.Op{
+		create(), a(consistency.Get, 1099, consistency.Ended, func(op *consistency.Op) {
+			shows(2, 0, 1100)(op)
+			op.View.Status, op.View.EndedAt, op.View.Reason = sessiond.StatusExpired, 1100, "absolute"
+		}),
+	}, "is answered as ended, but it was live until its deadline {1100 1100}"},
+	"unknown and applied": {[]*consistency.Op{
+		create(), a(consistency.Update, 200, "", both(value(2), open)),
+		a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
+		a(consistency.Get, 400, consistency.OK, shows(2, 2, 350)),
+	}, ""},
+	"unknown and not applied": {[]*consistency.Op{
+		create(), a(consistency.Update, 200, "", both(value(2), open)),
+		a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
+	}, ""},
+	"unknown and taken back": {[]*consistency.Op{
+		create(), a(consistency.Update, 200, "", both(value(2), open)),
+		a(consistency.Get, 300, consistency.OK, shows(2, 2, 250)),
+		a(consistency.Get, 400, consistency.OK, shows(1, 1, 100)),
+	}, "is shown with version 1, but its version was 2"},
+	"not applied": {[]*consistency.Op{
+		create(), a(consistency.Update, 200, consistency.NotApplied, value(2)),
+		a(consistency.Get, 300, consistency.OK, shows(2, 2, 200)),
+	}, "is shown with version 2, but its version was 1"},
+	"revived": {[]*consistency.Op{
+		create(), a(consistency.Revoke, 200, consistency.OK, reason),
+		a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
+	}, "is answered as live although it had ended (revoked)"},
+	"revoked by nobody": {[]*consistency.Op{
+		create(), a(consistency.Revoke, 200, consistency.NotApplied, reason),
+		a(consistency.Verify, 300, consistency.Inactive, func(op *consistency.Op) { op.Token = "t1" }),
+	}, "refuses the token t1 of a live session"},
+	"unlisted": {[]*consistency.Op{
+		create(), a(consistency.List, 200, consistency.OK, untold),
+	}, "is missing from a list although it was live"},
+	"passed over": {[]*consistency.Op{
+		create(), a(consistency.RevokeMatching, 200, consistency.OK, both(reason, untold)),
+		a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
+	}, "is answered as live although it had ended"},
+	"two clocks": {[]*consistency.Op{
+		create(), a(consistency.Get, 300, consistency.OK, both(shows(1, 1, 100), func(op *consistency.Op) {
+			op.Seen = consistency.Span{Lo: 500, Hi: 500}
+		})),
+	}, "the store's time is not one clock"},
+	"clock that steps back": {[]*consistency.Op{
+		create(), a(consistency.Get, 110, consistency.OK, both(shows(1, 1, 100), func(op *consistency.Op) {
+			op.Seen = consistency.Span{Lo: 90, Hi: 90}
+		})),
+	}, "the store's time ran backwards"},
+}
+
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	create := func() *consistency.Op { return a(consistency.Create, 100, consistency.OK, created) }
-	for name, tt := range map[string]struct {
-		ops  []*consistency.Op
-		says string // nothing: the history is good
-	}{
-		"reads": {[]*consistency.Op{
-			a(consistency.Get, 50, consistency.NotFound, nil), create(),
-			a(consistency.Get, 200, consistency.OK, shows(1, 1, 100)),
-			a(consistency.Get, 1500, consistency.Ended, func(op *consistency.Op) {
-				shows(2, 0, 1100)(op)
-				op.View.Status, op.View.EndedAt, op.View.Reason = sessiond.StatusExpired, 1100, "absolute"
-			}),
-			a(consistency.Get, 4000, consistency.NotFound, nil), // its retention is over
-		}, ""},
-		"forgotten": {[]*consistency.Op{
-			create(), a(consistency.Get, 2000, consistency.NotFound, nil),
-		}, "is not found, but it was"},
-		"stale read": {[]*consistency.Op{
-			create(),
-			a(consistency.Update, 200, consistency.OK, both(value(2), shows(2, 2, 200))),
-			a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
-		}, "is shown with version 1, but its version was 2"},
-		"concurrent read": {[]*consistency.Op{
-			create(),
-			a(consistency.Update, 200, consistency.OK, both(value(2), shows(2, 2, 200), until(400))),
-			a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
-			a(consistency.Get, 310, consistency.OK, shows(2, 2, 200)),
-		}, ""},
-		"read back and forth": {[]*consistency.Op{
-			create(),
-			a(consistency.Update, 200, consistency.OK, both(value(2), shows(2, 2, 200), until(400))),
-			a(consistency.Get, 300, consistency.OK, shows(2, 2, 200)),
-			a(consistency.Get, 310, consistency.OK, shows(1, 1, 100)),
-		}, "is shown with version 1, but its version was 2"},
-		"late": {[]*consistency.Op{
-			create(), a(consistency.Get, 1100, consistency.OK, shows(1, 1, 100)),
-		}, "but its deadline {1100 1100} had passed"},
-		"just in time": {[]*consistency.Op{
-			create(), a(consistency.Get, 1099, consistency.OK, shows(1, 1, 100)),
-		}, ""},
-		"early": {[]*consistency.Op{
-			create(), a(consistency.Get, 1099, consistency.Ended, func(op *consistency.Op) {
-				shows(2, 0, 1100)(op)
-				op.View.Status, op.View.EndedAt, op.View.Reason = sessiond.StatusExpired, 1100, "absolute"
-			}),
-		}, "is answered as ended, but it was live until its deadline {1100 1100}"},
-		"unknown and applied": {[]*consistency.Op{
-			create(), a(consistency.Update, 200, "", both(value(2), open)),
-			a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
-			a(consistency.Get, 400, consistency.OK, shows(2, 2, 350)),
-		}, ""},
-		"unknown and not applied": {[]*consistency.Op{
-			create(), a(consistency.Update, 200, "", both(value(2), open)),
-			a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
-		}, ""},
-		"unknown and taken back": {[]*consistency.Op{
-			create(), a(consistency.Update, 200, "", both(value(2), open)),
-			a(consistency.Get, 300, consistency.OK, shows(2, 2, 250)),
-			a(consistency.Get, 400, consistency.OK, shows(1, 1, 100)),
-		}, "is shown with version 1, but its version was 2"},
-		"not applied": {[]*consistency.Op{
-			create(), a(consistency.Update, 200, consistency.NotApplied, value(2)),
-			a(consistency.Get, 300, consistency.OK, shows(2, 2, 200)),
-		}, "is shown with version 2, but its version was 1"},
-		"revived": {[]*consistency.Op{
-			create(), a(consistency.Revoke, 200, consistency.OK, reason),
-			a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
-		}, "is answered as live although it had ended (revoked)"},
-		"revoked by nobody": {[]*consistency.Op{
-			create(), a(consistency.Revoke, 200, consistency.NotApplied, reason),
-			a(consistency.Verify, 300, consistency.Inactive, func(op *consistency.Op) { op.Token = "t1" }),
-		}, "refuses the token t1 of a live session"},
-		"unlisted": {[]*consistency.Op{
-			create(), a(consistency.List, 200, consistency.OK, untold),
-		}, "is missing from a list although it was live"},
-		"passed over": {[]*consistency.Op{
-			create(), a(consistency.RevokeMatching, 200, consistency.OK, both(reason, untold)),
-			a(consistency.Get, 300, consistency.OK, shows(1, 1, 100)),
-		}, "is answered as live although it had ended"},
-		"two clocks": {[]*consistency.Op{
-			create(), a(consistency.Get, 300, consistency.OK, both(shows(1, 1, 100), func(op *consistency.Op) {
-				op.Seen = consistency.Span{Lo: 500, Hi: 500}
-			})),
-		}, "the store's time is not one clock"},
-		"clock that steps back": {[]*consistency.Op{
-			create(), a(consistency.Get, 110, consistency.OK, both(shows(1, 1, 100), func(op *consistency.Op) {
-				op.Seen = consistency.Span{Lo: 90, Hi: 90}
-			})),
-		}, "the store's time ran backwards"},
-	} {
+	for name, tt := range histories {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for i, op := range tt.ops {

@@ -3,6 +3,7 @@ package consistency
 import (
 	"cmp"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -18,6 +19,33 @@ const (
 	// of the length of the history.
 	unsteady = int64(25 * time.Millisecond)
 )
+
+// ahead is how far the store's clock is ahead of the recorder's, as far as is
+// known while a run lasts: hunters have to be there in time.
+type ahead struct {
+	mu     sync.Mutex
+	known  bool
+	lo, hi int64 // in ns
+}
+
+func (a *ahead) saw(seen Span, call, ret int64) {
+	if seen == (Span{}) {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	told := Op{Seen: seen, Call: call, Return: ret}
+	if !a.known {
+		a.known, a.lo, a.hi = true, told.least(), told.most()
+	}
+	a.lo, a.hi = max(a.lo, told.least()), min(a.hi, told.most())
+}
+
+func (a *ahead) about() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lo + (a.hi-a.lo)/2
+}
 
 // readings are the operations in which the store told its time, by their calls.
 func readings(ops []*Op) []*Op {

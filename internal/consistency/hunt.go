@@ -33,7 +33,7 @@ func (r *run) hunt(working, ctx context.Context, client int, rng *rand.Rand) {
 		}
 		s.mu.Lock()
 		known := s.deadline
-		deadline := known*int64(time.Millisecond) - r.offset
+		deadline := known*int64(time.Millisecond) - r.ahead.about()
 		s.mu.Unlock()
 		early := time.Duration(rng.IntN(7)-1) * time.Millisecond
 		if !pause(working, time.Duration(deadline-r.clock())-early) {
@@ -60,7 +60,7 @@ func (r *run) hunt(working, ctx context.Context, client int, rng *rand.Rand) {
 // prey is a session that is to be brought back, or the one whose deadline is
 // next. Deadlines that passed a while ago, as far as is known, are looked at, too.
 func (r *run) prey(f *family, rng *rand.Rand) int {
-	now := (r.clock() + r.offset) / int64(time.Millisecond)
+	now := (r.clock() + r.ahead.about()) / int64(time.Millisecond)
 	best, at := rng.IntN(len(f.slots)), int64(0)
 	for i, s := range f.slots {
 		if s.gone() {

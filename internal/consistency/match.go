@@ -17,7 +17,8 @@ func (j *judge) match(s state, v *View) []state {
 	}
 	if v.Status != sessiond.StatusActive && v.Version == 0 { // over HTTP a problem tells only this much
 		if !s.endedAt.has(v.EndedAt) || v.Reason != s.reason || v.By != s.by {
-			return j.no("is shown as ended at %d with %q, but it had ended at %v with %q", v.EndedAt, v.Reason, s.endedAt, s.reason)
+			return j.no("is shown as ended at %d with %q, but it had ended at %v with %q",
+				v.EndedAt, v.Reason, s.endedAt, s.reason)
 		}
 		s.endedAt = exactly(v.EndedAt)
 		return []state{s}

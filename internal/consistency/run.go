@@ -67,7 +67,7 @@ type run struct {
 	started  time.Time
 	stores   [2]sessiond.Store
 	replicas [2]Sessions
-	offset   int64 // of the store's clock from the run's, about, in ns
+	ahead    ahead
 	tokens   sync.Map
 	world    *world
 	readers  readers
@@ -142,11 +142,12 @@ func Record(t testing.TB, cfg Config) *History {
 			r.replicas[i] = cfg.Over(t, m)
 		}
 	}
+	called := r.clock()
 	stats, err := a.Stats(ctx)
 	if err != nil {
 		t.Fatalf("Stats: %v", err)
 	}
-	r.offset = stats.Now.UnixNano() - r.clock()
+	r.ahead.saw(Span{stats.Now.UnixMilli(), stats.Now.UnixMilli()}, called, r.clock())
 	if err := r.record(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +210,7 @@ func (r *run) record(ctx context.Context) error {
 
 	working, stop := context.WithCancel(ctx)
 	defer stop()
-	time.AfterFunc(r.cfg.For, func() {
+	timeUp := time.AfterFunc(r.cfg.For, func() {
 		for began := time.Now(); !r.proves() && time.Since(began) < 9*r.cfg.For; {
 			if !pause(working, 10*time.Millisecond) {
 				return
@@ -217,6 +218,7 @@ func (r *run) record(ctx context.Context) error {
 		}
 		stop()
 	})
+	defer timeUp.Stop()
 	var clients sync.WaitGroup
 	for i := range r.cfg.Clients {
 		clients.Go(func() { r.work(working, ctx, i, r.rng(uint64(i))) })
@@ -375,7 +377,9 @@ func (r *run) finish(ctx context.Context) {
 		r.keep(marker)
 	}
 	if marker == nil || marker.Result != OK {
-		r.faults = append(r.faults, Strike{Name: "recovery", Err: fmt.Sprintf("the store did not work again within %v", recovery)})
+		r.faults = append(r.faults, Strike{
+			Name: "recovery", Err: fmt.Sprintf("the store did not work again within %v", recovery),
+		})
 	} else {
 		r.readers.marker = marker.RequestID()
 	}

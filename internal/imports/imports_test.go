@@ -39,7 +39,7 @@ var allowed = map[string]struct {
 	"internal/behaviour":   {[]string{".", "client", "github.com/google/go-cmp", "github.com/go-json-experiment/json"}, "test support"},
 	"internal/apitest":     {[]string{"api", "github.com/getkin/kin-openapi", "github.com/go-json-experiment/json"}, "test support"},
 	"internal/loadgen":     {[]string{"github.com/HdrHistogram/hdrhistogram-go"}, "knows the server from outside only"},
-	"internal/testserver":  {[]string{"github.com/jackc/pgx/v5", "golang.org/x/sys", "github.com/Shopify/toxiproxy/v2", "go.uber.org/goleak"}, "test support: real servers, knows nothing of ours"},
+	"internal/testserver":  {[]string{"github.com/jackc/pgx/v5", "golang.org/x/sys", "go.uber.org/goleak"}, "test support: real servers, knows nothing of ours"},
 	"internal/consistency": {[]string{".", "auth", "client", "server", "github.com/anishathalye/porcupine", "github.com/go-json-experiment/json"}, "test support: looks at stores through managers and servers"},
 	"internal/faultmatrix": {[]string{".", "auth", "client", "server", "internal/testserver", "github.com/google/go-cmp", "go.uber.org/goleak"}, "test support: looks at stores through servers too"},
 	"internal/doctest":     {nil, "runs the documents; only tests"},

@@ -142,7 +142,9 @@ func (d *decoder) record(f field, st *Stored) (known bool) {
 		k, v := d.pair(f)
 		r.Labels[k] = v
 	case recData:
-		r.Data = []byte(d.text(f))
+		if s := d.text(f); s != "" {
+			r.Data = []byte(s)
+		}
 	case recDataKey:
 		n := d.number(f)
 		if n != int64(uint32(n)) {

@@ -158,6 +158,7 @@ func FuzzDecode(f *testing.F) {
 	e := r.Event(sessiond.EventCreated, r.CreatedBy, "req")
 	f.Add(recordcodec.AppendRecord(nil, &recordcodec.Stored{Record: r, Filed: 5}))
 	f.Add(recordcodec.AppendEvent(nil, &e))
+	f.Add([]byte("\x01\"\x00")) // data of no bytes
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := recordcodec.DecodeRecord(r.Key, b); err == nil {
 			again, err := recordcodec.DecodeRecord(r.Key, recordcodec.AppendRecord(nil, &s))
