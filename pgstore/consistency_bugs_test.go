@@ -17,12 +17,15 @@ import (
 	"sessiond.example/sessiond/pgstore"
 )
 
-// slowCommits makes commits take up to 6 ms longer after the number of an event
-// was drawn, so that they come in another order than their numbers.
+// slowCommits makes commits take up to 6 ms longer after everything is decided and
+// the numbers of the events are drawn: commits come in another order than the
+// numbers, and deadlines pass meanwhile.
 func slowCommits(t testing.TB, url string) {
 	exec(t, url, `CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN PERFORM pg_sleep(random() * 0.006); RETURN NULL; END $$`,
 		`CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON sessiond.event DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION linger()`,
+		`CREATE CONSTRAINT TRIGGER linger AFTER UPDATE ON sessiond.session DEFERRABLE INITIALLY DEFERRED
 		FOR EACH ROW EXECUTE FUNCTION linger()`)
 }
 

@@ -6,8 +6,8 @@ import (
 	"sessiond.example/sessiond/storetest"
 )
 
-func TestStore(t *testing.T)      { storetest.Run(t, openRunning) }
-func TestStoreStill(t *testing.T) { storetest.Run(t, openStill) }
+// The pooled suite runs on the server's clock.
+func TestStore(t *testing.T)      { storetest.Run(t, openStill) }
 func TestConcurrent(t *testing.T) { storetest.RunConcurrent(t, openRunning) }
 func TestModel(t *testing.T)      { storetest.RunModel(t, openStill) }
 

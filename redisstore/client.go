@@ -58,21 +58,37 @@ func (t *target) clientOption(c *conns) (valkey.ClientOption, error) {
 	return o, nil
 }
 
-// connect makes the client.
+// connect makes the client. A cluster is found through one of its servers: given several, the
+// client would leave connections and goroutines behind that it made twice.
 func (t *target) connect(c *conns) (valkey.Client, error) {
 	o, err := t.clientOption(c)
 	if err != nil {
 		return nil, err
 	}
-	client, err := valkey.NewClient(o)
-	if err == nil && t.kind == cluster && client.Mode() != valkey.ClientModeCluster {
-		err = errors.New("the server is not part of a cluster; use a redis:// URL")
+	if t.kind != cluster {
+		return t.connectTo(o)
 	}
-	if err != nil {
-		if client != nil {
-			client.Close()
+	var client valkey.Client
+	for _, addr := range t.addrs {
+		o.InitAddress = []string{addr}
+		if client, err = t.connectTo(o); err == nil {
+			return client, nil
 		}
-		return nil, fmt.Errorf("%w: %w", sessiond.ErrUnavailable, hideCause(err))
+	}
+	return nil, err
+}
+
+func (t *target) connectTo(o valkey.ClientOption) (valkey.Client, error) {
+	client, err := valkey.NewClient(o)
+	switch {
+	case err != nil && client != nil:
+		client.Close()
+		fallthrough
+	case err != nil:
+		return nil, unavailable(hideCause(err))
+	case t.kind == cluster && client.Mode() != valkey.ClientModeCluster:
+		client.Close()
+		return nil, errors.New("the server is not part of a cluster; use a redis:// URL")
 	}
 	return client, nil
 }

@@ -39,7 +39,7 @@ func ParseURL(url string) (Target, error) {
 	}
 	return Target{
 		int(t.kind), t.addrs, t.master, t.user, t.password, t.db, t.tls, t.sentinelUser, t.sentinelPassword, t.prefix,
-		t.timeout.String(), t.wait.String(), t.replicas, t.aof,
+		t.timeout.String(), t.patience().String(), t.replicas, t.aof,
 	}, nil
 }
 

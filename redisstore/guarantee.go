@@ -83,6 +83,9 @@ func (s *Store) checkServers(ctx context.Context) error {
 		if major, _ := strconv.Atoi(strings.Split(version, ".")[0]); major < 7 {
 			return fmt.Errorf("%s runs version %.20s; Redis 7.0 or Valkey 7.2 is the oldest that will do", m.addr, version)
 		}
+		if s.target.kind != cluster && m.info["cluster_enabled"] == "1" {
+			return fmt.Errorf("%s is part of a cluster; use a redis+cluster:// URL", m.addr)
+		}
 		if policy := m.policy(); policy != "noeviction" {
 			return fmt.Errorf("%s has maxmemory-policy %.40s, by which sessions and revocations vanish when memory "+
 				"is full; set it to noeviction", m.addr, policy)

@@ -92,6 +92,9 @@ func open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	}
 	if o.Timeout > 0 {
 		t.timeout = o.Timeout
+		if err := t.check(); err != nil {
+			return nil, err
+		}
 	}
 	s := &Store{
 		target: t, layout: newLayout(t.prefix), conns: newConns(), clock: o.clock, token: rand.Text(),

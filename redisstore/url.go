@@ -48,7 +48,7 @@ type target struct {
 const (
 	defaultPrefix  = "sessiond:"
 	defaultTimeout = 3 * time.Second
-	defaultWait    = time.Second
+	longestWait    = time.Second
 )
 
 var validPrefix = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
@@ -59,7 +59,7 @@ func parseURL(text string) (*target, error) {
 	if !ok {
 		return nil, errors.New("the URL has no scheme, such as redis://")
 	}
-	t := &target{prefix: defaultPrefix, timeout: defaultTimeout, wait: defaultWait}
+	t := &target{prefix: defaultPrefix, timeout: defaultTimeout}
 	base, kindName, _ := strings.Cut(scheme, "+")
 	switch base {
 	case "redis":
@@ -92,6 +92,15 @@ func parseURL(text string) (*target, error) {
 		return nil, err
 	}
 	return t, t.check()
+}
+
+// patience is how long a write waits for replicas or disks: as the URL says, or a second, but
+// not more than half of the timeout.
+func (t *target) patience() time.Duration {
+	if t.wait > 0 {
+		return t.wait
+	}
+	return min(longestWait, t.timeout/2)
 }
 
 func (t *target) parseAuthority(s string) error {
@@ -240,7 +249,7 @@ func (t *target) check() error {
 		return errors.New("cert_file and key_file go together")
 	case t.kind != sentinel && (t.sentinelUser != "" || t.sentinelPassword != ""):
 		return errors.New("sentinel_username and sentinel_password are for redis+sentinel:// URLs")
-	case t.wait >= t.timeout && (t.replicas > 0 || t.aof):
+	case t.wait >= t.timeout && t.waits():
 		return errors.New("wait_timeout must be less than timeout")
 	}
 	return nil

@@ -14,7 +14,7 @@ func TestParseURL(t *testing.T) {
 	for url, want := range map[string]redisstore.Target{
 		"redis://localhost": {Addrs: []string{"localhost:6379"}},
 		"rediss://u:p%40:@[::1]:7000/3?timeout=250ms&prefix=x:": {
-			Addrs: []string{"[::1]:7000"}, User: "u", Password: "p@:", DB: 3, TLS: true, Prefix: "x:", Timeout: "250ms",
+			Addrs: []string{"[::1]:7000"}, User: "u", Password: "p@:", DB: 3, TLS: true, Prefix: "x:", Timeout: "250ms", Wait: "125ms",
 		},
 		"redis://:secret@h:1?wait_replicas=2&wait_timeout=100ms": {
 			Addrs: []string{"h:1"}, Password: "secret", Replicas: 2, Wait: "100ms",

@@ -110,7 +110,7 @@ func (s *Store) runWithWait(
 }
 
 func (s *Store) waitCommand() valkey.Completed {
-	b, replicas, ms := s.client.B(), int64(s.target.replicas), s.target.wait.Milliseconds()
+	b, replicas, ms := s.client.B(), int64(s.target.replicas), s.target.patience().Milliseconds()
 	if s.target.aof {
 		return b.Waitaof().Numlocal(1).Numreplicas(replicas).Timeout(ms).Build()
 	}
