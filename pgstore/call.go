@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,24 +33,37 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 }
 
 // read runs a statement that changes nothing and hands its rows to fn. When the
-// caller's context ends it returns at once; then the statement is left to end in the
-// background, so that the connection stays of use, and fn may still run.
+// caller's context ends it returns at once, and fn is not called any more; the statement is
+// left to end in the background, so that the connection stays of use.
 func (s *Store) read(ctx context.Context, st *statement, a args, fn func(pgx.Rows) error) error {
 	c, err := s.acquire(ctx)
 	if err != nil {
 		return err
 	}
+	values := st.list(a)
+	var mu sync.Mutex // held while fn runs
+	left := false     // the caller has returned
 	done := make(chan error, 1)
 	go func() {
 		defer c.Release()
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
 		defer cancel()
-		done <- s.query(bounded, c.Conn(), st, a, fn)
+		done <- s.query(bounded, c.Conn(), st, values, func(rows pgx.Rows) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if left {
+				return ctx.Err()
+			}
+			return fn(rows)
+		})
 	}()
 	select {
 	case err := <-done:
 		return readError(st.op, err)
 	case <-ctx.Done():
+		mu.Lock()
+		defer mu.Unlock()
+		left = true
 		return ctx.Err()
 	}
 }
@@ -72,7 +86,7 @@ func (s *Store) write(ctx context.Context, st *statement, a args, fn func(pgx.Ro
 	}
 	w := wireOf(c.Conn())
 	w.begin()
-	err = w.end(s.query(bounded, c.Conn(), st, a, fn))
+	err = w.end(s.query(bounded, c.Conn(), st, st.list(a), fn))
 	return writeError(st.op, w.sent.Load(), err)
 }
 
@@ -105,7 +119,9 @@ func (s *Store) prepare(ctx context.Context, c *pgx.Conn, st *statement) error {
 }
 
 // query runs a statement and hands its rows to fn.
-func (s *Store) query(ctx context.Context, c *pgx.Conn, st *statement, a args, fn func(pgx.Rows) error) error {
+func (s *Store) query(
+	ctx context.Context, c *pgx.Conn, st *statement, values []any, fn func(pgx.Rows) error,
+) error {
 	sql := st.text
 	if s.prepares {
 		if err := s.prepare(ctx, c, st); err != nil {
@@ -113,7 +129,7 @@ func (s *Store) query(ctx context.Context, c *pgx.Conn, st *statement, a args, f
 		}
 		sql = st.name
 	}
-	rows, err := c.Query(ctx, sql, st.list(a)...)
+	rows, err := c.Query(ctx, sql, values...)
 	if err != nil {
 		return err
 	}
@@ -164,5 +180,5 @@ type tx struct {
 
 // query runs a statement. Its errors tell of a change that was not applied.
 func (t *tx) query(ctx context.Context, st *statement, a args, fn func(pgx.Rows) error) error {
-	return readError(st.op, t.s.query(ctx, t.conn, st, a, fn))
+	return readError(st.op, t.s.query(ctx, t.conn, st, st.list(a), fn))
 }

@@ -153,11 +153,14 @@ func settings(config *pgx.ConnConfig, timeout time.Duration) {
 		// A statement that waits for a row goes on with what the row has become.
 		"default_transaction_isolation": "read committed",
 		"default_transaction_read_only": "off",
-		// What nobody waits for any more ends.
-		"statement_timeout":                   fmt.Sprint(timeout.Milliseconds()),
+		// The server ends what takes too long, just before nobody waits for it any more:
+		// then it is known that nothing was applied.
+		"statement_timeout":                   fmt.Sprint(timeout.Milliseconds() * 9 / 10),
 		"idle_in_transaction_session_timeout": fmt.Sprint(2 * timeout.Milliseconds()),
-		// Statements here are short; compiling them takes longer.
-		"jit": "off",
+		// Statements here are short and take the same way whatever their values are.
+		// Planning them each time, or compiling them, takes longer.
+		"plan_cache_mode": "force_generic_plan",
+		"jit":             "off",
 	} {
 		if _, ok := config.RuntimeParams[k]; !ok {
 			config.RuntimeParams[k] = v

@@ -79,8 +79,13 @@ func (s *Store) batch(ctx context.Context, q *sessiond.EventQuery) (sessiond.Eve
 type page struct {
 	feedState
 	trimmed int64 // number of the newest event that was trimmed
-	events  []sessiond.Event
-	next    place
+	// forgotten is the largest id of a transaction of which it is no longer known whether its
+	// events were trimmed.
+	forgotten uint64
+	// Events were trimmed of transactions that were running in the place's snapshots.
+	missedSeen, missedUntil bool
+	events                  []sessiond.Event
+	next                    place
 }
 
 // A feedState is what all statements on the feed tell.
@@ -107,22 +112,27 @@ func (f *feedState) parse(epoch, current, newest, trimmed string) (err error) {
 	return err
 }
 
-// lost reports whether events were trimmed that a reader at p has not been given.
+// lost reports whether events were trimmed that a reader at p has not been given, or p is from a
+// future that the database was put back from.
 func (pg *page) lost(p *place) bool {
-	if p.open {
-		return pg.trimmedUnseen(p.until) || p.last < pg.trimmed && pg.trimmedUnseen(p.seen)
+	if p.seen.xmax > pg.current.xmax || p.open && p.until.xmax > pg.current.xmax {
+		return true
 	}
-	return pg.trimmedUnseen(p.seen)
+	if p.open {
+		return pg.trimmedUnseen(p.until, pg.missedUntil) || p.last < pg.trimmed && pg.trimmedUnseen(p.seen, pg.missedSeen)
+	}
+	return pg.trimmedUnseen(p.seen, pg.missedSeen)
 }
 
-// trimmedUnseen reports whether s may lack an event that was trimmed. A
-// transaction that s lists as running and that still runs has none.
-func (pg *page) trimmedUnseen(s snapshot) bool {
-	if pg.trimmedTxid >= s.xmax {
+// trimmedUnseen reports whether s lacks an event that was trimmed. missed tells it of the
+// transactions that s has as running; of those that are forgotten the
+// worst is assumed, unless they still run.
+func (pg *page) trimmedUnseen(s snapshot, missed bool) bool {
+	if missed || pg.trimmedTxid >= s.xmax {
 		return true
 	}
 	for _, id := range s.running {
-		if id <= pg.trimmedTxid && pg.current.sees(id) {
+		if id <= pg.forgotten && pg.current.sees(id) {
 			return true
 		}
 	}
@@ -134,10 +144,11 @@ func (s *Store) page(ctx context.Context, tenant string, from *place, limit int)
 	var pg page
 	a := args{
 		"tenant": tenant, "seen": from.seen.String(), "running": from.seen.ids(),
-		"xmax": from.seen.xmaxText(), "until": nil, "after": nil, "most": limit + 2,
+		"xmax": from.seen.xmaxText(), "until": nil, "until_running": []string{}, "after": nil,
+		"most": limit + 2,
 	}
 	if from.open {
-		a["until"], a["after"] = from.until.String(), from.last
+		a["until"], a["until_running"], a["after"] = from.until.String(), from.until.ids(), from.last
 	}
 	full := false // there is more in the stretch
 	var last int64
@@ -175,11 +186,14 @@ const pageLooksAt = 2000
 
 // scan reads one row: the feed's state, and an event if n is not 0.
 func (pg *page) scan(rows pgx.Rows) (e sessiond.Event, ord int64, n int, err error) {
-	var epoch, current, newest, trimmed, id, kind, reason string
+	var epoch, current, newest, trimmed, forgotten, id, kind, reason string
 	var at int64
-	err = rows.Scan(&epoch, &current, &newest, &pg.trimmed, &trimmed,
+	err = rows.Scan(&epoch, &current, &newest, &trimmed, &pg.trimmed, &forgotten, &pg.missedSeen, &pg.missedUntil,
 		&n, &ord, &e.Tenant, &id, &e.ID, &kind, &at, &e.Subject, &e.Version, &reason, &e.Note,
 		&e.Actor.Sub, &e.Actor.Client, &e.RequestID)
+	if err == nil {
+		pg.forgotten, err = strconv.ParseUint(forgotten, 10, 64)
+	}
 	if err != nil {
 		return e, 0, 0, err
 	}

@@ -18,7 +18,7 @@ type Statement struct {
 func Statements() (all []Statement) {
 	list := []*statement{
 		getSQL, relookSQL, updateSQL, touchSQL, eraseSQL, roomSQL, evictSQL, expireSQL, removeSQL, trimSQL,
-		lookSQL, scanSQL, eventsSQL, newsSQL, foldSQL,
+		lookSQL, scanSQL, eventsSQL, newsSQL, foldSQL, forgetSQL,
 	}
 	for _, st := range listSQL {
 		list = append(list, st)

@@ -183,6 +183,42 @@ func TestFeedLongTransaction(t *testing.T) {
 	commit(t, old)
 }
 
+// TestFeedTrimmedLate has transactions run while a position is taken, and trims everything after
+// their end. A reader misses something only if one of them had an event.
+func TestFeedTrimmedLate(t *testing.T) {
+	t.Parallel()
+	for _, forgotten := range []bool{false, true} {
+		for _, tells := range []bool{false, true} {
+			t.Run(fmt.Sprintf("tells=%t,forgotten=%t", tells, forgotten), func(t *testing.T) {
+				t.Parallel()
+				url := newDatabase(t)
+				s := open(t, url, nil)
+				early := begin(t, url)
+				if _, err := early.Exec(t.Context(), "SELECT pg_current_xact_id()"); err != nil {
+					t.Fatal(err)
+				}
+				create(t, s, "s1")
+				at := end(t, s)
+				if tells {
+					tell(t, early, "late", 1)
+				}
+				commit(t, early)
+				p := sessiond.SweepParams{Limit: 10, Retention: time.Hour, EventRetention: time.Hour, MaxEvents: 0}
+				if res, err := s.Sweep(t.Context(), p); err != nil || res.Trimmed == 0 {
+					t.Fatalf("sweep: %+v, %v", res, err)
+				}
+				if forgotten {
+					exec(t, url, "DELETE FROM sessiond.trimmed", "UPDATE sessiond.meta SET forgotten_txid = trimmed_txid")
+				}
+				batch := events(t, s, at, 10)
+				if batch.Reset != (tells || forgotten) || len(batch.Events) != 0 {
+					t.Errorf("batch %+v", batch)
+				}
+			})
+		}
+	}
+}
+
 // TestFeedTrimmedInStretch trims what a reader in the middle of a stretch was not given.
 func TestFeedTrimmedInStretch(t *testing.T) {
 	t.Parallel()

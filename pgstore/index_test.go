@@ -31,7 +31,7 @@ var literals = map[string]string{
 	"expires_before": "9e15", "budget": "2000", "most": "50", "lock": "1", "retention": "1", "event_retention": "1",
 	"keep": "10", "evict": "true", "after": "NULL", "xmax": "'9999999'", "running": "'{}'",
 	"seen": "'9999999:9999999:'", "until": "NULL", "at": "NULL", "status": "''", "revision": "1", "version": "1",
-	"incarnation": `'\x00'`, "keep_data": "true", "live": "true", "moved": "NULL", "labels": "NULL",
+	"until_running": "'{}'", "incarnation": `'\x00'`, "keep_data": "true", "live": "true", "moved": "NULL", "labels": "NULL",
 }
 
 // wantIndexes are those that give a statement its rows in order, so that it need not read more

@@ -49,23 +49,30 @@ func newDatabase(t testing.TB) (url string) {
 	return url
 }
 
-// databases are databases with our schema that tests have emptied and given back, by
-// what was done to them. Making one takes much longer than emptying it.
+// A database has our schema, and a connection to empty it with.
+type database struct {
+	url   string
+	admin *pgx.Conn
+}
+
+// databases are those that tests have emptied and given back, by what was done to
+// them. Making one takes much longer than emptying it.
 var databases = struct {
 	mu   sync.Mutex
-	free map[string][]string
-}{free: make(map[string][]string)}
+	free map[string][]database
+}{free: make(map[string][]database)}
 
 // borrow is an empty database of the shared server until the end of the test.
 func borrow(t testing.TB, kind string, prepare func(url string)) (url string) {
 	t.Helper()
 	databases.mu.Lock()
+	var db database
 	if free := databases.free[kind]; len(free) > 0 {
-		url = free[len(free)-1]
+		db = free[len(free)-1]
 		databases.free[kind] = free[:len(free)-1]
 	}
 	databases.mu.Unlock()
-	if url == "" {
+	if db.url == "" {
 		pg := testserver.SharedPostgres(t)
 		name := "borrowed_" + strings.ToLower(rand.Text())
 		pg.Admin(t, "CREATE DATABASE "+name+" OWNER sessiond")
@@ -74,35 +81,32 @@ func borrow(t testing.TB, kind string, prepare func(url string)) (url string) {
 			t.Fatal(err)
 		}
 		u.Path = "/" + name
-		url = u.String()
-		migrate(t, url)
-		prepare(url)
+		db.url = u.String()
+		migrate(t, db.url)
+		prepare(db.url)
+		if db.admin, err = pgx.Connect(t.Context(), db.url); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			return // whatever is in there
 		}
-		empty(t, url)
+		empty(t, db.admin)
 		databases.mu.Lock()
 		defer databases.mu.Unlock()
-		databases.free[kind] = append(databases.free[kind], url)
+		databases.free[kind] = append(databases.free[kind], db)
 	})
-	return url
+	return db.url
 }
 
 // empty removes everything, as if the schema had just been made.
-func empty(t testing.TB, url string) {
-	ctx := context.Background()
-	c, err := pgx.Connect(ctx, url)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer c.Close(ctx)
+func empty(t testing.TB, c *pgx.Conn) {
 	const all = `DELETE FROM sessiond.session; DELETE FROM sessiond.event; DELETE FROM sessiond.delta;
-		DELETE FROM sessiond.counter; UPDATE sessiond.meta SET epoch = decode(md5(random()::text), 'hex'),
-		trimmed_ord = 0, trimmed_txid = '0'; ALTER SEQUENCE sessiond.event_ord_seq RESTART`
-	if _, err := c.Exec(ctx, all, pgx.QueryExecModeSimpleProtocol); err != nil {
+		DELETE FROM sessiond.trimmed; DELETE FROM sessiond.counter; UPDATE sessiond.meta
+		SET epoch = decode(md5(random()::text), 'hex'), trimmed_ord = 0, trimmed_txid = '0', forgotten_txid = '0';
+		ALTER SEQUENCE sessiond.event_ord_seq RESTART`
+	if _, err := c.Exec(context.Background(), all, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Error(err)
 	}
 }

@@ -208,18 +208,37 @@ func adopt(ctx context.Context, c *pgx.Conn) (adopted bool, err error) {
 	const sql = `WITH moved AS (
 		UPDATE sessiond.meta m
 		SET system = s.system_identifier, epoch = decode(replace(gen_random_uuid()::text, '-', ''), 'hex'),
-			trimmed_ord = (SELECT coalesce(max(ord), 0) FROM sessiond.event), trimmed_txid = '0'
+			trimmed_ord = (SELECT coalesce(max(ord), 0) FROM sessiond.event), trimmed_txid = '0',
+			forgotten_txid = '0'
 		FROM pg_control_system() s
 		WHERE m.system <> s.system_identifier
 		RETURNING m.one
 	), gone AS (
 		DELETE FROM sessiond.event WHERE EXISTS (SELECT FROM moved)
+	), forgotten AS (
+		DELETE FROM sessiond.trimmed WHERE EXISTS (SELECT FROM moved)
 	)
 	SELECT EXISTS (SELECT FROM moved)`
 	if err := c.QueryRow(ctx, sql).Scan(&adopted); err != nil {
 		return false, fmt.Errorf("begin a new feed: %w", err)
 	}
 	return adopted, nil
+}
+
+// NewEpoch begins a new epoch of the feed, for a database that was put back from a copy: its
+// transaction ids will mean other events than they did. Readers that come with a position
+// from before get a batch with Reset.
+func NewEpoch(ctx context.Context, url string) error {
+	c, err := connect(ctx, url)
+	if err != nil {
+		return fmt.Errorf("pgstore: new epoch: %w", err)
+	}
+	defer closeConn(c)
+	const sql = `UPDATE sessiond.meta SET epoch = decode(replace(gen_random_uuid()::text, '-', ''), 'hex')`
+	if _, err := c.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("pgstore: new epoch: %w: %w", sessiond.ErrUnavailable, err)
+	}
+	return nil
 }
 
 // Finalize makes the database refuse programs that do not know its newest version.

@@ -116,6 +116,24 @@ func TestMoved(t *testing.T) {
 	}
 }
 
+func TestNewEpoch(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t)
+	s := open(t, url, nil)
+	create(t, s, "s1")
+	at := end(t, s)
+	if err := pgstore.NewEpoch(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	batch := events(t, s, at, 10)
+	if !batch.Reset || len(batch.Events) != 1 {
+		t.Errorf("a position of the epoch before: %+v", batch)
+	}
+	if batch = events(t, s, batch.Position, 10); batch.Reset || len(batch.Events) != 0 {
+		t.Errorf("a position of this epoch: %+v", batch)
+	}
+}
+
 func TestMigrateUnreachable(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"postgres://127.0.0.1:1/x", "::", "postgres://127.0.0.1:1/x?connect_timeout=x"} {
@@ -127,6 +145,9 @@ func TestMigrateUnreachable(t *testing.T) {
 		}
 		if _, err := pgstore.Open(t.Context(), url, nil); err == nil {
 			t.Errorf("Open of %s works", url)
+		}
+		if err := pgstore.NewEpoch(t.Context(), url); err == nil {
+			t.Errorf("NewEpoch of %s works", url)
 		}
 		if err := pgstore.Finalize(t.Context(), url); err == nil {
 			t.Errorf("Finalize of %s works", url)

@@ -49,6 +49,7 @@ var (
 	expireSQL      = load("sweep", "expire")
 	removeSQL      = load("sweep", "remove")
 	trimSQL        = load("sweep", "trim")
+	forgetSQL      = load("sweep", "forget")
 	foldSQL        = load("sweep", "fold")
 	pruneSQL       = load("sweep", "prune")
 	lookSQL        = load("sweep", "look")

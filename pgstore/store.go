@@ -60,7 +60,7 @@ type Store struct {
 	gate     sync.RWMutex // held for reading by calls under way, for writing by Close
 	closed   bool         // under gate
 	closing  chan struct{}
-	close    sync.Once
+	stop     sync.Once
 	sweeping sync.Mutex
 }
 
@@ -216,7 +216,7 @@ func (s *Store) at(ms int64) time.Time {
 
 // Close implements [sessiond.Store]. Calls that wait for events return at once.
 func (s *Store) Close() error {
-	s.close.Do(func() { close(s.closing) })
+	s.stop.Do(func() { close(s.closing) })
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	if s.closed {

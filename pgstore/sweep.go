@@ -154,8 +154,12 @@ func (sw *sweep) remove(ctx context.Context) (mine bool, err error) {
 }
 
 func (sw *sweep) trim(ctx context.Context) (mine bool, err error) {
-	return sw.step(ctx, trimSQL,
+	mine, err = sw.step(ctx, trimSQL,
 		args{"retention": sw.p.EventRetention.Milliseconds(), "keep": sw.p.MaxEvents}, &sw.res.Trimmed)
+	if err != nil || !mine {
+		return mine, err
+	}
+	return true, sw.s.write(ctx, forgetSQL, args{"lock": sweepLock}, func(pgx.Rows) error { return nil })
 }
 
 // fold adds up the counters. What is left for the next pass costs Stats a little.

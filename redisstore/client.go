@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -273,13 +274,8 @@ func notApplied(err error) bool {
 	if !errors.As(err, &refusal) {
 		return false
 	}
-	word, _, _ := strings.Cut(refusal.Error(), " ")
-	for _, r := range refusals {
-		if word == r {
-			return true
-		}
-	}
-	return false
+	word, rest, _ := strings.Cut(refusal.Error(), " ")
+	return slices.Contains(refusals, word) || strings.HasPrefix(rest, "max number of clients")
 }
 
 // explain makes an error fit for people.

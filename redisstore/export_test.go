@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"sessiond.example/sessiond"
@@ -78,27 +77,6 @@ func (s *Store) Meta() string { return s.layout.meta }
 
 // Lease is the key of the sweeper's lease.
 func (s *Store) Lease() string { return s.layout.lease }
-
-// AllTags are what the keys of all partitions begin with.
-func (s *Store) AllTags() (tags []string) {
-	for i := range s.layout.sessions {
-		tags = append(tags, s.layout.sessions[i].tag)
-	}
-	return tags
-}
-
-// Scripts are the texts of all scripts with their names.
-func Scripts() map[string]string {
-	texts := make(map[string]string)
-	for i, s := range []*script{
-		getScript, fetchScript, touchScript, createScript, changeScript, endScript, placesScript, membersScript,
-		indexScript, reserveScript, settleScript, statsScript, peekScript, refileScript, oldestScript, trimScript,
-		clockScript, leaseScript, foundScript,
-	} {
-		texts[fmt.Sprint(i, s.name)] = s.text
-	}
-	return texts
-}
 
 // CreateWithStamp is Create when its entry in the subject index has been made at a time.
 func (s *Store) CreateWithStamp(ctx context.Context, c *sessiond.Creation, stamp string) error {

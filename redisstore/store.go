@@ -144,7 +144,8 @@ func (s *Store) found(ctx context.Context) (epoch string, err error) {
 		return "", fmt.Errorf("the store has layout version %d, and this program knows versions up to %d: "+
 			"it was written by a newer sessiond", version, layoutVersion)
 	case facts[1] != strconv.Itoa(partitions):
-		return "", fmt.Errorf("the store has %.20s partitions, and this program knows stores with %d only", facts[1], partitions)
+		return "", fmt.Errorf("the store has %.20s partitions, and this program knows stores with %d only",
+			facts[1], partitions)
 	case len(facts[2]) != 2*len(random):
 		return "", corrupt("epoch of the feed")
 	}

@@ -168,7 +168,9 @@ func (u *updating) try(ctx context.Context) (sessiond.Result, error) {
 }
 
 // bind enters the session in the index of the subject that it gets.
-func (u *updating) bind(ctx context.Context, r *sessiond.Record, limit sessiond.SubjectLimit) (stamp string, err error) {
+func (u *updating) bind(
+	ctx context.Context, r *sessiond.Record, limit sessiond.SubjectLimit,
+) (stamp string, err error) {
 	if u.entry != nil && u.entry.Subject != r.Subject {
 		u.s.repair(u.entry.Tenant, u.entry.Subject, release(u.entry)) // of an earlier try
 		u.entry = nil

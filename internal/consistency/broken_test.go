@@ -103,9 +103,9 @@ func TestBroken(t *testing.T) {
 				}
 				return broken, broken
 			})
-			cfg.For = 1800 * time.Millisecond
+			cfg.For, cfg.Least = 1800*time.Millisecond, 6000
 			if !b.rare {
-				cfg.Ops = 4000
+				cfg.For, cfg.Ops, cfg.Least = time.Second, 4000, 2000
 			}
 			r := consistency.Check(consistency.Record(t, cfg))
 			says := regexp.MustCompile(b.says)

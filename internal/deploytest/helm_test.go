@@ -205,7 +205,12 @@ func (c helmChart) checkConfig(objects []object) {
 			Spec struct {
 				Containers []struct {
 					Args []string
-					Env  []struct{ Name, Value string }
+					Env  []struct {
+						Name, Value string
+						ValueFrom   struct {
+							SecretKeyRef struct{ Name, Key string } `yaml:"secretKeyRef"`
+						} `yaml:"valueFrom"`
+					}
 				}
 			}
 		}
@@ -215,14 +220,19 @@ func (c helmChart) checkConfig(objects []object) {
 		c.t.Fatal(err)
 	}
 	cmd := exec.Command(c.sessiond, "config", "--config", file)
+	store := "pebble:///var/lib/sessiond/store"
 	for _, e := range set.Template.Spec.Containers[0].Env {
+		if from := e.ValueFrom.SecretKeyRef; from.Name == "db" && from.Key == "url" {
+			store = "postgres://db/sessions"
+			e.Value = store
+		}
 		cmd.Env = append(cmd.Env, e.Name+"="+e.Value)
 	}
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.Contains(string(out), "warning") {
 		c.t.Errorf("sessiond config: %v\n%s", err, out)
 	}
-	for _, want := range []string{"listen: :8080", "url: pebble:///var/lib/sessiond/store", "default_lifetime: 8h"} {
+	for _, want := range []string{"listen: :8080", "url: " + store, "default_lifetime: 8h"} {
 		if !strings.Contains(strings.ReplaceAll(string(out), `"`, ""), want) {
 			c.t.Errorf("the configuration lacks %s:\n%s", want, out)
 		}

@@ -102,12 +102,18 @@ CREATE TABLE sessiond.counter (
 
 -- One row.
 CREATE TABLE sessiond.meta (
-  one           boolean PRIMARY KEY DEFAULT true CHECK (one),
-  compatible    bigint NOT NULL, -- the oldest schema version whose programs can work with this one
-  epoch         bytea  NOT NULL, -- marks positions of this feed
-  system        bigint NOT NULL, -- the cluster whose transaction ids the feed has
-  trimmed_ord   bigint NOT NULL DEFAULT 0,
-  trimmed_txid  xid8   NOT NULL DEFAULT '0' -- the largest of a trimmed event
+  one            boolean PRIMARY KEY DEFAULT true CHECK (one),
+  compatible     bigint NOT NULL, -- the oldest schema version whose programs can work with this one
+  epoch          bytea  NOT NULL, -- marks positions of this feed
+  system         bigint NOT NULL, -- the cluster whose transaction ids the feed has
+  trimmed_ord    bigint NOT NULL DEFAULT 0,
+  trimmed_txid   xid8   NOT NULL DEFAULT '0', -- the largest of a trimmed event
+  forgotten_txid xid8   NOT NULL DEFAULT '0'  -- the largest that is no longer in trimmed
+);
+
+-- The transactions whose events were trimmed, those with the largest ids.
+CREATE TABLE sessiond.trimmed (
+  txid xid8 PRIMARY KEY
 );
 
 INSERT INTO sessiond.meta (compatible, epoch, system)

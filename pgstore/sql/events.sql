@@ -25,7 +25,9 @@ WITH m AS MATERIALIZED ({feed_meta}), page AS MATERIALIZED (
   WHERE e.tenant = @tenant OR e.n = 2000
   LIMIT @most::bigint
 )
-SELECT m.epoch, m.snapshot, m.newest, m.trimmed_ord, m.trimmed_txid,
+SELECT m.epoch, m.snapshot, m.newest, m.trimmed_txid, m.trimmed_ord, m.forgotten_txid,
+  EXISTS (SELECT FROM sessiond.trimmed t WHERE t.txid = ANY (@running::text[]::xid8[])),
+  EXISTS (SELECT FROM sessiond.trimmed t WHERE t.txid = ANY (@until_running::text[]::xid8[])),
   coalesce(p.n, 0), coalesce(p.ord, 0), coalesce(p.tenant, ''), coalesce(p.session_id, ''), coalesce(p.id, ''),
   coalesce(p.type, ''), coalesce(p.at, 0), coalesce(p.subject, ''), coalesce(p.version, 0), coalesce(p.reason, ''),
   coalesce(p.note, ''), coalesce(p.sub, ''), coalesce(p.client, ''), coalesce(p.request_id, '')

@@ -18,6 +18,11 @@ WITH lock AS MATERIALIZED (
   DELETE FROM sessiond.event e
   WHERE e.ord >= (SELECT min(d.ord) FROM doomed d) AND e.ord <= (SELECT max(d.ord) FROM doomed d)
   RETURNING e.ord
+), remembered AS (
+  INSERT INTO sessiond.trimmed (txid)
+  SELECT DISTINCT doomed.txid
+  FROM doomed
+  ON CONFLICT DO NOTHING
 ), noted AS (
   UPDATE sessiond.meta m
   SET trimmed_ord = greatest(m.trimmed_ord, l.ord), trimmed_txid = greatest(m.trimmed_txid, l.txid)
