@@ -83,7 +83,7 @@ func TestIndexes(t *testing.T) {
 			if len(values) > 0 {
 				call = "(" + strings.Join(values, ", ") + ")"
 			}
-			rows, err := c.Query(t.Context(), "EXPLAIN EXECUTE p"+call)
+			rows, err := c.Query(t.Context(), "EXPLAIN ANALYZE EXECUTE p"+call)
 			if err != nil {
 				t.Fatalf("%s: %v", st.Name, err)
 			}
@@ -99,6 +99,7 @@ func TestIndexes(t *testing.T) {
 				t.Fatalf("%s: %v", st.Name, rows.Err())
 			}
 			text := strings.Join(plan, "\n")
+			t.Log(st.Name, set, text)
 			for _, scan := range seqScan.FindAllString(text, -1) {
 				t.Errorf("%s, %s: %s\n%s", st.Name, set, scan, text)
 			}

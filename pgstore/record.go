@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"sessiond.example/sessiond"
 )
@@ -26,12 +27,13 @@ type stored struct {
 
 // A row takes the columns of a record from a result.
 type row struct {
-	tenant, id, subject, createdSub, createdClient    *string
-	endReason, endNote, endedSub, endedClient         *string
-	incarnation, labels, data                         []byte
-	tokenHash, previousTokenHash, createHash          []byte
-	revision, version, dataKey, idle                  *int64
-	created, updated, active, expires, previous, ends *int64
+	tenant, id, subject, createdSub, createdClient zeronull.Text
+	endReason, endNote, endedSub, endedClient      zeronull.Text
+	incarnation, labels, data                      []byte
+	tokenHash, previousTokenHash, createHash       []byte
+	revision, version, dataKey, idle               zeronull.Int8
+	created, updated, active, expires              zeronull.Int8
+	previous, ends                                 *int64
 }
 
 // scan reads the current row of rows: first what dst names, then a record. All
@@ -46,17 +48,18 @@ func (r *row) scan(rows pgx.Rows, dst ...any) (stored, error) {
 	if err := rows.Scan(dst...); err != nil {
 		return stored{}, err
 	}
-	if r.tenant == nil {
+	if r.tenant == "" {
 		return stored{}, nil
 	}
 	rec := &sessiond.Record{
-		Key: sessiond.Key{Tenant: *r.tenant, ID: sessiond.ID(*r.id)}, Subject: *r.subject,
-		Data: r.data, DataKey: uint32(*r.dataKey),
-		CreatedAt: fromMS(*r.created), UpdatedAt: fromMS(*r.updated), LastActiveAt: fromMS(*r.active),
-		ExpiresAt: fromMS(*r.expires), IdleTimeout: time.Duration(*r.idle) * time.Millisecond,
-		Version: *r.version, CreatedBy: sessiond.Actor{Sub: *r.createdSub, Client: *r.createdClient},
-		EndReason: sessiond.EndReason(*r.endReason), EndNote: *r.endNote,
-		EndedBy: sessiond.Actor{Sub: *r.endedSub, Client: *r.endedClient},
+		Key: sessiond.Key{Tenant: string(r.tenant), ID: sessiond.ID(r.id)}, Subject: string(r.subject),
+		Data: r.data, DataKey: uint32(r.dataKey),
+		CreatedAt: fromMS(int64(r.created)), UpdatedAt: fromMS(int64(r.updated)),
+		LastActiveAt: fromMS(int64(r.active)), ExpiresAt: fromMS(int64(r.expires)),
+		IdleTimeout: time.Duration(r.idle) * time.Millisecond,
+		Version:     int64(r.version), CreatedBy: sessiond.Actor{Sub: string(r.createdSub), Client: string(r.createdClient)},
+		EndReason: sessiond.EndReason(r.endReason), EndNote: string(r.endNote),
+		EndedBy: sessiond.Actor{Sub: string(r.endedSub), Client: string(r.endedClient)},
 	}
 	if r.previous != nil {
 		rec.PreviousTokenUntil = fromMS(*r.previous)
@@ -77,7 +80,7 @@ func (r *row) scan(rows pgx.Rows, dst ...any) (stored, error) {
 			return stored{}, fmt.Errorf("a hash or the incarnation of %s has %d bytes", rec.ID, len(f.src))
 		}
 	}
-	return stored{rec, *r.revision}, nil
+	return stored{rec, int64(r.revision)}, nil
 }
 
 func fromMS(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

@@ -168,7 +168,7 @@ var bugs = map[string]bug{
 	"update-revives": {
 		rare: true,
 		rule: consistency.Linearizable,
-		says: `although it had ended`,
+		says: `although it (had|was) ended`,
 		breaks: func(w *wrapper, s sessiond.Store) {
 			w.update = func(ctx context.Context, k key, fn changer) (result, error) {
 				res, err := s.Update(ctx, k, fn)
@@ -202,7 +202,7 @@ var bugs = map[string]bug{
 	},
 	"stale-reads": {
 		rule: consistency.Linearizable, onlyB: true,
-		says: `is shown with|although it had ended|is not found|is shown as`,
+		says: `is shown with|although it (had|was) ended|is not found|is shown as`,
 		breaks: func(w *wrapper, s sessiond.Store) {
 			var mu sync.Mutex
 			type entry struct {
@@ -289,7 +289,7 @@ var bugs = map[string]bug{
 	"judges-by-wall-clock-behind": {
 		rare: true,
 		rule: consistency.Linearizable, onlyB: true,
-		says: `but its deadline .* had passed|although it had ended \((idle|absolute)\)`,
+		says: `but its deadline .* had passed|although it (had|was) ended \((idle|absolute)\)`,
 		breaks: func(w *wrapper, s sessiond.Store) {
 			w.get = func(ctx context.Context, k key) (result, error) {
 				res, err := s.Get(ctx, k)
@@ -306,7 +306,7 @@ var bugs = map[string]bug{
 	"touches-after-the-deadline": {
 		rare: true,
 		rule: consistency.Linearizable,
-		says: `although it had ended \(idle\)|is shown with its last activity|as revoked|as active`,
+		says: `although it (had|was) ended \(idle\)|is shown with its last activity|as revoked|as active`,
 		breaks: func(w *wrapper, s sessiond.Store) {
 			w.touch = func(ctx context.Context, k key, inc sessiond.Incarnation, at time.Time) (result, error) {
 				before, err := s.Get(ctx, k)
@@ -344,7 +344,7 @@ var bugs = map[string]bug{
 	},
 	"loses-revocations": {
 		rule: consistency.Linearizable,
-		says: `although it had ended \((revoked|logout|security)\)|although it was ended|was told|never told`,
+		says: `although it (had|was) ended \((revoked|logout|security)\)|although it was ended|was told|never told`,
 		breaks: func(w *wrapper, s sessiond.Store) {
 			w.update = func(ctx context.Context, k key, fn changer) (result, error) {
 				ends := errors.New("ends")

@@ -63,7 +63,8 @@ func pebbleDir(address string) (string, error) {
 	return path.Clean(u.Path), nil
 }
 
-const storeForms = "write memory:, pebble:///dir, postgres://..., redis://..., redis+cluster://... or redis+sentinel://..."
+const storeForms = "write memory:, pebble:///dir, postgres://host/name, redis://host, redis+cluster://host:port or " +
+	"redis+sentinel://host/name"
 
 // check never quotes the address: it may hold a password. What comes after the host of a shared store is for the store
 // itself to judge, when it is opened.
