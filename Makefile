@@ -7,6 +7,8 @@ GO ?= go
 FUZZTIME ?= 10s
 BENCH ?= .
 CYCLES ?= 100
+# Tests with servers of their own have the machine to themselves: one package after the other, all compiled before.
+ONE = -p 1 -timeout 25m
 
 .PHONY: help
 help: ## list the targets
@@ -22,11 +24,13 @@ tools: ## install what the tests need and Go can't fetch (Debian; uses apt-get o
 
 .PHONY: test
 test: tools ## run all tests
-	$(GO) test ./...
+	$(GO) test -run '^$$' ./... >/dev/null
+	$(GO) test $(ONE) ./...
 
 .PHONY: race
 race: tools ## run all tests under the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -run '^$$' ./... >/dev/null
+	$(GO) test -race $(ONE) ./...
 
 .PHONY: helm
 helm: ## lint and render the Helm chart with helm itself (the first run builds helm: minutes)

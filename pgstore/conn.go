@@ -157,10 +157,13 @@ func settings(config *pgx.ConnConfig, timeout time.Duration) {
 		// then it is known that nothing was applied.
 		"statement_timeout":                   fmt.Sprint(timeout.Milliseconds() * 9 / 10),
 		"idle_in_transaction_session_timeout": fmt.Sprint(2 * timeout.Milliseconds()),
-		// Statements here are short and take the same way whatever their values are.
-		// Planning them each time, or compiling them, takes longer.
-		"plan_cache_mode": "force_generic_plan",
-		"jit":             "off",
+		// Statements here are short and take the same way, by indexes, whatever their values are
+		// and the server believes to know of the tables' sizes. Planning them each time, or
+		// compiling them, takes longer than running them.
+		"plan_cache_mode":   "force_generic_plan",
+		"enable_seqscan":    "off",
+		"enable_bitmapscan": "off",
+		"jit":               "off",
 	} {
 		if _, ok := config.RuntimeParams[k]; !ok {
 			config.RuntimeParams[k] = v

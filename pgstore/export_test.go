@@ -3,7 +3,7 @@ package pgstore
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"sessiond.example/sessiond"
 )
@@ -36,10 +36,8 @@ func (s *Store) Pooled() bool { return s.pooled }
 func WriteError(sent bool, err error) error { return writeError("test", sent, err) }
 func ReadError(err error) error             { return readError("test", err) }
 
-// Query runs a statement on the pool.
-func (s *Store) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return s.pool.Query(ctx, sql, args...)
-}
+// Acquire takes a connection from the pool.
+func (s *Store) Acquire(ctx context.Context) (*pgxpool.Conn, error) { return s.pool.Acquire(ctx) }
 
 // Reparse is a position that was parsed and written again.
 func Reparse(p sessiond.Position) (again sessiond.Position, ok bool) {

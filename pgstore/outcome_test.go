@@ -235,7 +235,7 @@ func TestPoolExhausted(t *testing.T) {
 	url := newDatabase(t)
 	s := open(t, url+"&pool_max_conns=1", nil)
 	create(t, s, "s1")
-	rows, err := s.Query(t.Context(), "SELECT 1")
+	c, err := s.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,6 +244,6 @@ func TestPoolExhausted(t *testing.T) {
 	if _, err := s.Create(ctx, creation("s2")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Create without a connection: %v", err)
 	}
-	rows.Close()
+	c.Release()
 	create(t, s, "s2")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"sessiond.example/sessiond"
@@ -89,7 +90,7 @@ func (s *Store) enter(ctx context.Context, r *sessiond.Record, most int, looked 
 // entry is nothing, and it goes by itself.
 func reserved(err error) error {
 	if errors.Is(err, sessiond.ErrUnknown) {
-		return unavailable(explain(err))
+		return unavailable(errors.New(strings.TrimPrefix(err.Error(), sessiond.ErrUnknown.Error()+": ")))
 	}
 	return err
 }

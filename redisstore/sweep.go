@@ -246,7 +246,10 @@ func (sw *sweep) endDue(due []filed) error {
 	if len(done) > 0 {
 		sw.s.feed.poke()
 	}
-	return errors.Join(err, sw.fixSubjects(done, moveEnded))
+	if fixed := sw.fixSubjects(done, moveEnded); err == nil {
+		err = fixed // or readers fix it
+	}
+	return err
 }
 
 // make makes the changes, and returns those that were made. The others were not, because
