@@ -2,6 +2,7 @@ package consistency
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -23,6 +24,16 @@ func (o *observation) restart(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.seen = exactly(now.UnixMilli())
+}
+
+// unless forgets the time that an update function was given, when the record was
+// gone afterwards: the store looked again, later, and does not tell when.
+func (o *observation) unless(err error) {
+	if errors.Is(err, sessiond.ErrNotFound) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.seen = Span{}
+	}
 }
 
 func (o *observation) add(now time.Time) {
@@ -97,6 +108,7 @@ func (s *observed) Update(
 		o.restart(now)
 		return fn(now, r)
 	})
+	o.unless(err)
 	o.add(res.Now)
 	return res, err
 }
@@ -119,8 +131,10 @@ func (s *observed) Erase(
 	s.pause()
 	defer s.pause()
 	o := observing(ctx)
-	return s.Store.Erase(ctx, k, func(now time.Time, r *sessiond.Record) ([]sessiond.Event, error) {
+	err := s.Store.Erase(ctx, k, func(now time.Time, r *sessiond.Record) ([]sessiond.Event, error) {
 		o.restart(now)
 		return fn(now, r)
 	})
+	o.unless(err)
+	return err
 }
