@@ -60,9 +60,6 @@ func (m *Manager) Export(ctx context.Context, w io.Writer, p ExportParams) (Prog
 	if err := v.err(); err != nil {
 		return Progress{After: p.After}, err
 	}
-	if p.Pace <= 0 {
-		p.Pace = defaultPace
-	}
 	start := Progress{After: p.After}
 	e := exporter{m: m, w: w, p: p, next: start, done: start}
 	err := e.run(ctx)
@@ -88,41 +85,28 @@ func (e *exporter) run(ctx context.Context) error {
 	if e.p.Tenant != "" && after.Tenant == "" {
 		after.Tenant = e.p.Tenant
 	}
-	for {
-		began := time.Now()
-		records, err := e.m.store.Scan(ctx, after, walkBatch)
-		if err != nil {
-			return err
-		}
-		last := len(records) < walkBatch
+	err := e.m.batches(ctx, after, e.p.Pace, func(records []*Record) (more bool, err error) {
+		more = true
 		for _, r := range records {
-			if e.p.Tenant != "" && r.Tenant != e.p.Tenant {
-				last = true
+			if more = e.p.Tenant == "" || r.Tenant == e.p.Tenant; !more {
 				break
 			}
 			if err := e.record(r); err != nil {
-				return err
+				return false, err
 			}
 		}
-		if len(records) > 0 {
-			after = records[len(records)-1].Key
-		}
 		if err := e.flush(); err != nil {
-			return err
+			return false, err
 		}
 		if e.p.Report != nil {
 			e.p.Report(e.done)
 		}
-		if last {
-			return e.trailer()
-		}
-		pause := time.Duration(len(records)) * time.Second / time.Duration(e.p.Pace)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause - time.Since(began)):
-		}
+		return more, nil
+	})
+	if err != nil {
+		return err
 	}
+	return e.trailer()
 }
 
 func (e *exporter) header(ctx context.Context) error {
@@ -166,7 +150,6 @@ func (e *exporter) trailer() error {
 // record writes the line of a record, if it is to have one.
 func (e *exporter) record(r *Record) error {
 	switch {
-	case !ValidTenant(r.Tenant): // no session of users
 	case r.EndedAt.IsZero():
 		if err := e.session(r); err != nil {
 			return err

@@ -3,6 +3,7 @@ package sessiond
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -98,22 +99,14 @@ func (m *Manager) Fence(ctx context.Context, p FenceParams) (Progress, error) {
 
 // walk calls change for every record, several at a time.
 func (m *Manager) walk(ctx context.Context, p WalkParams, change func(*Record) error) (Progress, error) {
-	if p.Pace <= 0 {
-		p.Pace = defaultPace
-	}
 	done := Progress{After: p.After}
-	for {
-		began := time.Now()
-		records, err := m.store.Scan(ctx, done.After, walkBatch)
-		if err != nil {
-			return done, err
-		}
+	err := m.batches(ctx, p.After, p.Pace, func(records []*Record) (more bool, err error) {
 		changed, failed, err := each(records, change)
 		done.Seen += int64(len(records))
 		done.Changed += int64(changed)
 		done.Failed += int64(failed)
 		if err != nil {
-			return done, err
+			return false, err
 		}
 		if len(records) > 0 {
 			done.After = records[len(records)-1].Key
@@ -121,13 +114,37 @@ func (m *Manager) walk(ctx context.Context, p WalkParams, change func(*Record) e
 		if p.Report != nil {
 			p.Report(done)
 		}
-		if len(records) < walkBatch {
-			return done, nil
+		return true, nil
+	})
+	return done, err
+}
+
+// batches hands all records that users have, from after a key on, to do, until that
+// wants no more, at most pace in a second.
+func (m *Manager) batches(
+	ctx context.Context, after Key, pace int, do func([]*Record) (more bool, err error),
+) error {
+	if pace <= 0 {
+		pace = defaultPace
+	}
+	for {
+		began := time.Now()
+		records, err := m.store.Scan(ctx, after, walkBatch)
+		if err != nil {
+			return err
 		}
-		pause := time.Duration(len(records)) * time.Second / time.Duration(p.Pace)
+		last := len(records) < walkBatch
+		if len(records) > 0 {
+			after = records[len(records)-1].Key
+		}
+		pause := time.Duration(len(records)) * time.Second / time.Duration(pace)
+		records = slices.DeleteFunc(records, func(r *Record) bool { return !ValidTenant(r.Tenant) })
+		if more, err := do(records); err != nil || !more || last {
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return done, ctx.Err()
+			return ctx.Err()
 		case <-time.After(pause - time.Since(began)):
 		}
 	}
@@ -150,10 +167,7 @@ func each(records []*Record, change func(*Record) error) (changed, sealed int, f
 	for range min(eachWorkers, len(records)) {
 		wg.Go(func() {
 			for r := range next {
-				err := errUnchanged
-				if ValidTenant(r.Tenant) { // the others are not sessions of users
-					err = change(r)
-				}
+				err := change(r)
 				mu.Lock()
 				switch {
 				case err == nil:
