@@ -3,7 +3,6 @@ package redisstore_test
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"regexp"
 	"slices"
 	"sync"
@@ -40,7 +39,7 @@ func TestConsistencyFindsBugs(t *testing.T) {
 		"retried-writes": {
 			open: func(t testing.TB, url string) (a, b sessiond.Store) {
 				a, b = replicas(t, url, url)
-				return &retrying{a}, &retrying{b}
+				return &consistency.Retrying{Store: a}, &consistency.Retrying{Store: b}
 			},
 			rule: consistency.Feed, says: `was changed 2 times by one operation|for an operation that was answered as`,
 		},
@@ -86,32 +85,6 @@ func (s *upserting) Create(ctx context.Context, c sessiond.Creation) (sessiond.R
 	}
 	c.Record = &fresh
 	return s.Store.Create(ctx, c)
-}
-
-// A retrying store does again what it does not know to be done. It does not
-// learn of a part of the changes that have been made.
-type retrying struct{ sessiond.Store }
-
-func unsure() bool { return rand.IntN(8) == 0 }
-
-func (s *retrying) Create(ctx context.Context, c sessiond.Creation) (sessiond.Result, error) {
-	again := *c.Record
-	res, err := s.Store.Create(ctx, c)
-	if err == nil && unsure() {
-		c.Record = &again
-		return s.Store.Create(ctx, c)
-	}
-	return res, err
-}
-
-func (s *retrying) Update(
-	ctx context.Context, k sessiond.Key, fn func(time.Time, *sessiond.Record) (sessiond.Change, error),
-) (sessiond.Result, error) {
-	res, err := s.Store.Update(ctx, k, fn)
-	if err == nil && unsure() {
-		return s.Store.Update(ctx, k, fn)
-	}
-	return res, err
 }
 
 // A pruning store has readers that take a subject's pending entry without a

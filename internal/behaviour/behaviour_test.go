@@ -2,8 +2,6 @@ package behaviour_test
 
 import (
 	"context"
-	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -11,7 +9,6 @@ import (
 	"go.uber.org/goleak"
 
 	"sessiond.example/sessiond"
-	"sessiond.example/sessiond/auth"
 	"sessiond.example/sessiond/client"
 	"sessiond.example/sessiond/internal/behaviour"
 	"sessiond.example/sessiond/memstore"
@@ -32,36 +29,10 @@ func manager(t *testing.T) *sessiond.Manager {
 	return m.As(sessiond.DefaultTenant, behaviour.Actor)
 }
 
-// verifier lets everybody be the actor, with every permission.
-type verifier struct{}
-
-func (verifier) Verify(context.Context, string) (*auth.Principal, error) {
-	return &auth.Principal{
-		Issuer: behaviour.Actor.Issuer, Subject: behaviour.Actor.Sub, Client: behaviour.Actor.Client,
-		Tenant:      sessiond.DefaultTenant,
-		Permissions: auth.Create | auth.Read | auth.Inspect | auth.Update | auth.Delete | auth.Verify | auth.Admin,
-	}, nil
-}
-
 // remote is a client of a server over m.
 func remote(t *testing.T, m *sessiond.Manager) *client.Client {
 	t.Helper()
-	s, err := server.New(server.Config{Manager: m, Verifier: verifier{}, Heartbeat: 50 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ts := httptest.NewServer(s)
-	transport := &http.Transport{}
-	t.Cleanup(func() {
-		s.Shutdown()
-		transport.CloseIdleConnections()
-		ts.Close()
-	})
-	c, err := client.New(client.Config{Server: ts.URL, Token: client.StaticToken("credential"), Transport: transport})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return behaviour.Serve(t, server.Config{Manager: m, Heartbeat: 50 * time.Millisecond}).Client
 }
 
 func TestManager(t *testing.T) {

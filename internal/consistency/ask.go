@@ -10,22 +10,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sessiond.example/sessiond"
+	"sessiond.example/sessiond/internal/behaviour"
 )
 
-// Sessions are the methods of [sessiond.Manager], or of a client of a server over
-// one, that the workload uses.
-type Sessions interface {
-	Create(context.Context, sessiond.CreateParams) (*sessiond.Session, sessiond.Token, error)
-	Get(context.Context, sessiond.ID) (*sessiond.Session, error)
-	Update(context.Context, sessiond.ID, sessiond.UpdateParams) (*sessiond.Session, error)
-	Patch(context.Context, sessiond.ID, sessiond.PatchParams) (*sessiond.Session, error)
-	Touch(context.Context, sessiond.ID) (*sessiond.Session, error)
-	Rotate(context.Context, sessiond.ID, sessiond.RotateParams) (*sessiond.Session, sessiond.Token, error)
-	Revoke(context.Context, sessiond.ID, sessiond.RevokeParams) error
-	RevokeMatching(context.Context, sessiond.RevokeMatchingParams) (n int, complete bool, err error)
-	List(context.Context, sessiond.ListParams) (*sessiond.SessionPage, error)
-	Verify(context.Context, sessiond.Token, sessiond.VerifyParams) (sessiond.Verification, error)
-}
+// Sessions are what the workload asks: a [sessiond.Manager], or a client of a
+// server over one.
+type Sessions = behaviour.Sessions
 
 // ask carries out op and writes down what was answered.
 func (r *run) ask(ctx context.Context, op *Op) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sessiond.example/sessiond"
+	"sessiond.example/sessiond/internal/behaviour"
 )
 
 var (
@@ -82,7 +83,7 @@ type run struct {
 }
 
 // Actor is who changes sessions. What Config.Over returns must act for it.
-var Actor = sessiond.Actor{Issuer: "https://id.example", Sub: "tester", Client: "tests"}
+var Actor = behaviour.Actor
 
 // Policy is the policy of the managers: deadlines come, ended records go and
 // superseded tokens die while the run lasts.

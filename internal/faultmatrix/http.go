@@ -8,15 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"sessiond.example/sessiond"
-	"sessiond.example/sessiond/auth"
 	"sessiond.example/sessiond/client"
+	"sessiond.example/sessiond/internal/behaviour"
 	"sessiond.example/sessiond/server"
 )
 
@@ -43,20 +42,6 @@ type service struct {
 	names   int               // so far
 }
 
-// everybody is the caller of all requests.
-var everybody = auth.Principal{
-	Issuer: "https://id.example", Subject: "tester", Client: "tests", Tenant: sessiond.DefaultTenant,
-	Permissions: auth.Create | auth.Read | auth.Inspect | auth.Update | auth.Delete | auth.Verify | auth.Admin,
-}
-
-// verifier takes every credential for everybody's.
-type verifier struct{}
-
-func (verifier) Verify(context.Context, string) (*auth.Principal, error) {
-	p := everybody
-	return &p, nil
-}
-
 func newService(t *testing.T, s *suite) *service {
 	t.Helper()
 	manager := func(store sessiond.Store) *sessiond.Manager {
@@ -68,29 +53,12 @@ func newService(t *testing.T, s *suite) *service {
 		}
 		return m
 	}
-	srv, err := server.New(server.Config{
-		Manager: manager(s.store), Verifier: verifier{},
-		Gateways: map[string]server.Gateway{"web": {Tenant: sessiond.DefaultTenant}},
+	remote := behaviour.Serve(t, server.Config{
+		Manager: manager(s.store), Gateways: map[string]server.Gateway{"web": {Tenant: sessiond.DefaultTenant}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener := httptest.NewServer(srv)
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	t.Cleanup(func() {
-		srv.Shutdown()
-		transport.CloseIdleConnections()
-		listener.Close()
-	})
-	c, err := client.New(client.Config{
-		Server: listener.URL, Token: client.StaticToken("credential"), Transport: transport,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return &service{
-		suite: s, url: listener.URL, client: c, manager: manager(s.observer),
-		http: &http.Client{Transport: transport, Timeout: s.target.Patience + slack},
+		suite: s, url: remote.URL, client: remote.Client, manager: manager(s.observer),
+		http: &http.Client{Transport: remote.Transport, Timeout: s.target.Patience + slack},
 	}
 }
 
