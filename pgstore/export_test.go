@@ -64,3 +64,13 @@ func GuaranteeOf(standby bool, settings map[string]string, standbys, hidden, con
 	f := facts{standby, settings, standbys, hidden, confirming}
 	return f.guarantee()
 }
+
+// Status tells of the schema in the database of url.
+func Status(ctx context.Context, url string) (schemaStatus, error) {
+	c, err := connect(ctx, url)
+	if err != nil {
+		return schemaStatus{}, err
+	}
+	defer closeConn(c)
+	return readStatus(ctx, c)
+}

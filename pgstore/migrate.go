@@ -27,8 +27,8 @@ const schemaVersion = 1
 // which this program can't work.
 var ErrSchema = errors.New("the schema is not one that this program knows")
 
-// A SchemaStatus tells of the schema of a database.
-type SchemaStatus struct {
+// A schemaStatus tells of the schema of a database.
+type schemaStatus struct {
 	Current int64 // the database's version, 0: there is no schema
 	Known   int64 // the newest version that this program knows
 	// Compatible is the oldest version that a program has to know to work with the database.
@@ -39,7 +39,7 @@ type SchemaStatus struct {
 }
 
 // usable is nil or an ErrSchema that says what to do.
-func (s SchemaStatus) usable() error {
+func (s schemaStatus) usable() error {
 	switch {
 	case s.Current == 0:
 		return fmt.Errorf("%w: the database has none; run sessiond migrate", ErrSchema)
@@ -52,21 +52,6 @@ func (s SchemaStatus) usable() error {
 		return fmt.Errorf("%w: the database was moved here from another cluster; run sessiond migrate", ErrSchema)
 	}
 	return nil
-}
-
-// Status tells of the schema in the database of url. The error matches
-// sessiond.ErrUnavailable when the database does not answer.
-func Status(ctx context.Context, url string) (SchemaStatus, error) {
-	c, err := connect(ctx, url)
-	if err != nil {
-		return SchemaStatus{}, fmt.Errorf("pgstore: status: %w", err)
-	}
-	defer closeConn(c)
-	s, err := readStatus(ctx, c)
-	if err != nil {
-		return SchemaStatus{}, fmt.Errorf("pgstore: status: %w", err)
-	}
-	return s, nil
 }
 
 // connectConfig is the configuration of a connection that is fine behind any pooler.
@@ -91,8 +76,8 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return c, nil
 }
 
-func readStatus(ctx context.Context, c *pgx.Conn) (SchemaStatus, error) {
-	s := SchemaStatus{Known: schemaVersion}
+func readStatus(ctx context.Context, c *pgx.Conn) (schemaStatus, error) {
+	s := schemaStatus{Known: schemaVersion}
 	const ask = `SELECT coalesce((SELECT max(version_id) FROM sessiond.migration WHERE is_applied), 0),
 		coalesce((SELECT compatible FROM sessiond.meta), 0),
 		coalesce((SELECT m.system <> c.system_identifier FROM sessiond.meta m, pg_control_system() c), false)`
@@ -103,9 +88,9 @@ func readStatus(ctx context.Context, c *pgx.Conn) (SchemaStatus, error) {
 	case err == nil:
 		return s, nil
 	case errors.As(err, &pg) && (pg.Code == undefinedTable || pg.Code == undefinedSchema):
-		return SchemaStatus{Known: schemaVersion}, nil
+		return schemaStatus{Known: schemaVersion}, nil
 	default:
-		return SchemaStatus{}, fmt.Errorf("read the schema's version: %w: %w", sessiond.ErrUnavailable, err)
+		return schemaStatus{}, fmt.Errorf("read the schema's version: %w: %w", sessiond.ErrUnavailable, err)
 	}
 }
 

@@ -247,7 +247,7 @@ func TestActiveTenants(t *testing.T) {
 			active map[string]int64
 			want   map[string]float64
 		}{
-			{map[string]int64{"zero": 0, "minus": -5}, map[string]float64{}},
+			{map[string]int64{"zero": 0, "minus": -5, "-servers": 7}, map[string]float64{}}, // the last is no tenant of users
 			{map[string]int64{"a": 1, "b": 3, "c": 3, "d": 2, "zero": 0}, // the largest get names
 				map[string]float64{"b": 3, "c": 3, "_other": 3}},
 			{map[string]int64{"a": 100, "b": 1}, map[string]float64{"b": 1, "c": 0, "_other": 100}}, // and keep them

@@ -27,7 +27,7 @@ func checkShared(ctx context.Context, d *doctor) []finding {
 }
 
 func judgeShared(
-	ctx context.Context, store sessiond.Store, place string, required sessiond.Durability,
+	ctx context.Context, store guarantor, place string, required sessiond.Durability,
 ) (found []finding, err error) {
 	stats, err := store.Stats(ctx)
 	if err != nil {
@@ -55,11 +55,7 @@ func judgeShared(
 	}
 	found = append(found, ok("%s opens: %d active sessions of %d tenants; %s", place, sessions, tenants, running))
 
-	g, known := store.(guarantor)
-	if !known {
-		return found, nil
-	}
-	keeps, err := g.Guarantee(ctx)
+	keeps, err := store.Guarantee(ctx)
 	if err != nil {
 		return found, err
 	}

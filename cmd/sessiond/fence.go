@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sessiond.example/sessiond"
+	"sessiond.example/sessiond/pgstore"
 )
 
 func (p *program) fenceCommand() *cobra.Command {
@@ -24,6 +25,8 @@ func (p *program) fenceCommand() *cobra.Command {
 		Short: "End every session that was created before a time",
 		Long: "End every live session of every tenant that was created before a time, in batches, through the running\n" +
 			"server or, when none runs, on the store itself. Each gets its event. Interrupted, it may be run again.\n\n" +
+			"With --reason restored, after a PostgreSQL database was put back from a copy, readers of events are told\n" +
+			"to begin anew.\n\n" +
 			"It asks for confirmation unless --yes is given.",
 		Example: "  sessiond fence --before 2026-01-31T12:00:00Z --config /etc/sessiond/config.yaml\n" +
 			"  sessiond fence --before now --reason security --note 'signing key leaked' --yes --config config.yaml",
@@ -58,6 +61,12 @@ func (p *program) fenceCommand() *cobra.Command {
 		done, err := a.fence(cmd.Context(), req, p.progressLine("fence"))
 		if err != nil {
 			return err
+		}
+		if cfg.Store.Postgres() && req.Reason == sessiond.EndRestored {
+			// The copy's positions and those given out since then mean different events.
+			if err := pgstore.NewEpoch(cmd.Context(), cfg.Store.URL); err != nil {
+				return err
+			}
 		}
 		_, err = fmt.Fprintf(p.stdout, "%d sessions looked at, %d ended\n", done.Seen, done.Changed)
 		return err

@@ -21,6 +21,7 @@ const guaranteeEvery = time.Minute
 
 // A guarantor is a store that knows what it keeps.
 type guarantor interface {
+	sessiond.Store
 	Guarantee(context.Context) (sessiond.Guarantee, error)
 }
 
@@ -44,12 +45,8 @@ type verified struct {
 
 // verifyGuarantee asks the store of s what it keeps.
 func (s *service) verifyGuarantee(ctx context.Context) (*guarantee, error) {
-	store, ok := s.store.(guarantor)
-	if !ok {
-		return nil, fmt.Errorf("the store %T does not tell what it keeps", s.store)
-	}
 	kind, _, _ := strings.Cut(s.cfg.Store.URL, ":")
-	g := &guarantee{store: store, kind: kind, required: sessiond.Durability(s.cfg.Store.RequireClass), logger: s.logger}
+	g := &guarantee{store: s.store, kind: kind, required: sessiond.Durability(s.cfg.Store.RequireClass), logger: s.logger}
 	return g, g.start(ctx)
 }
 

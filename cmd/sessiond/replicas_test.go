@@ -1,16 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"sessiond.example/sessiond"
+	"sessiond.example/sessiond/internal/testserver"
 	"sessiond.example/sessiond/keyset"
 	"sessiond.example/sessiond/memstore"
+	"sessiond.example/sessiond/redisstore"
 )
 
 // keysetFile makes a keyset file and opens it.
@@ -125,7 +131,61 @@ func TestReplicasAreNobodysSessions(t *testing.T) {
 	if _, err := m.Fence(t.Context(), sessiond.FenceParams{Before: time.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
+	var export bytes.Buffer
+	if done, err := m.Export(t.Context(), &export, sessiond.ExportParams{}); err != nil || done.Seen != 0 ||
+		strings.Contains(export.String(), replicaTenant) {
+		t.Errorf("export: %+v, %v\n%s", done, err, &export)
+	}
 	if all, err := replicas(t.Context(), store); err != nil || len(all) != 1 {
 		t.Errorf("after a fence: %+v, %v", all, err)
 	}
+}
+
+// TestPromoteAsksEveryServer has one server of two that has not loaded the key.
+func TestPromoteAsksEveryServer(t *testing.T) {
+	t.Parallel()
+	url := testserver.SharedRedis(t).URL() + "?prefix=promote"
+	path, keys := keysetFile(t)
+	file := writeFile(t, "config.yaml", fmt.Sprintf(`
+auth: {issuers: [{issuer: "https://id.example.com", audience: sessiond}]}
+store: {url: %q}
+encryption: {keyset_file: %q}
+`, url, path))
+	added := strings.TrimSpace(succeed(t, "keyset", "add", path).stdout)
+	store, err := redisstore.Open(t.Context(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	behind := &registration{store: store, keys: keys, logger: slog.New(slog.DiscardHandler)} // as before the addition
+	current, err := keyset.OpenFile(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := &registration{store: store, keys: current, logger: slog.New(slog.DiscardHandler)}
+	for _, r := range []*registration{behind, ahead} {
+		if err := r.beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() { // the session of the one behind must not end before the command gives up
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Second):
+				_ = errors.Join(behind.beat(context.Background()), ahead.beat(context.Background()))
+			}
+		}
+	}()
+	run(t, nil, "keyset", "promote", path, added, "--config", file).want(t, 1, "has not loaded key "+added)
+	close(stop)
+	<-done
+	if err := behind.leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	succeed(t, "keyset", "promote", path, added, "--config", file)
 }

@@ -95,7 +95,7 @@ func (l listeners) close() {
 }
 
 // openStore opens the store that the configuration names.
-func openStore(ctx context.Context, cfg *config.Config, logger *slog.Logger) (sessiond.Store, error) {
+func openStore(ctx context.Context, cfg *config.Config, logger *slog.Logger) (guarantor, error) {
 	if cfg.Store.Memory() {
 		logger.Warn("sessions are kept in memory and end with the process")
 		return memstore.New(memstore.Options{}), nil

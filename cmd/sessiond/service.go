@@ -30,7 +30,7 @@ type service struct {
 	cfg      *config.Config
 	log      *telemetry.Log
 	logger   *slog.Logger
-	store    sessiond.Store // as opened, without instruments
+	store    guarantor // as opened, without instruments
 	keeps    *guarantee
 	keys     *keyset.File // nil when they are in memory only
 	manager  *sessiond.Manager

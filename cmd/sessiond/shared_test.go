@@ -30,6 +30,8 @@ type replicated struct {
 	keyset string // file
 	a, b   *process
 	all    string // a credential with every permission
+
+	database bool // the store is a PostgreSQL
 }
 
 // startReplicated prepares the store as an operator does, and starts the servers.
@@ -39,7 +41,7 @@ func startReplicated(t *testing.T, url, more string) *replicated {
 	r.serve(t)
 	r.keyset, _ = keysetFile(t)
 	r.config = r.configFile(t, fmt.Sprintf("store: {url: %q}\nencryption: {keyset_file: %q}\n%s", url, r.keyset, more))
-	if strings.HasPrefix(url, "postgres") {
+	if r.database = strings.HasPrefix(url, "postgres"); r.database {
 		run(t, nil, "serve", "--config", r.config).want(t, 1, "sessiond migrate")
 	}
 	migrated := run(t, nil, "migrate", "--config", r.config)
@@ -144,6 +146,21 @@ func (r *replicated) follow(t *testing.T, p *process) (events <-chan sessiond.Ev
 	return out, func() { cancel(); <-done }
 }
 
+// firstBatch is what a stream of events begins with.
+func (r *replicated) firstBatch(t *testing.T, after sessiond.Position) sessiond.EventBatch {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for batch, err := range r.client(t, r.b).Events(ctx, sessiond.EventParams{After: after}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return batch
+	}
+	t.Fatal("no event stream")
+	return sessiond.EventBatch{}
+}
+
 // checkRaces lets both servers write to one session.
 func (r *replicated) checkRaces(t *testing.T) {
 	t.Helper()
@@ -205,9 +222,14 @@ func (r *replicated) checkOperators(t *testing.T) {
 	})
 	r.b.do("GET", "/sessions/race", r.all, "").want(t, 200)
 	run(t, nil, "backup", "--config", r.config, "-").want(t, 1, "pebble:///dir")
-	fenced := succeed(t, "fence", "--before", "now", "--yes", "--config", r.config)
+	before := r.firstBatch(t, "")
+	fenced := succeed(t, "fence", "--before", "now", "--reason", "restored", "--yes", "--config", r.config)
 	if !strings.Contains(fenced.stdout, "1 ended") {
 		t.Errorf("fence: %s", fenced.stdout)
+	}
+	after := r.firstBatch(t, before.Position)
+	if want := r.database; after.Reset != want || !want && len(after.Events) == 0 {
+		t.Errorf("a reader from before the fence: %+v", after)
 	}
 	r.a.do("GET", "/sessions/race", r.all, "").want(t, 410)
 }

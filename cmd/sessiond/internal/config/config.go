@@ -19,8 +19,8 @@ type Config struct {
 	// Address of the API, host:port. An empty host is every interface, port 0 a free port. Default 127.0.0.1:8080.
 	Listen string `yaml:"listen"`
 
-	// Address for operators: /healthz, /readyz, /metrics, /openapi.json and /docs, without credentials. Must differ
-	// from listen. Default 127.0.0.1:9090.
+	// Address for operators: /healthz, /readyz, /metrics, /guarantee, /openapi.json and /docs, without credentials. Must
+	// differ from listen. Default 127.0.0.1:9090.
 	OpsListen string `yaml:"ops_listen"`
 
 	// Serve profiles of the running program under /debug/pprof/ on ops_listen. They show how the program works and
