@@ -13,6 +13,7 @@ import (
 // parts together and make lookup and clock reading one step.
 type cache struct {
 	now    func() time.Time
+	synced *atomic.Uint64 // number of the last commit that someone may have been told is durable
 	shards [cacheShards]cacheShard
 }
 
@@ -36,10 +37,12 @@ type cached struct {
 	size   int64
 	place  int // in the ring
 	used   atomic.Bool
+	// touch is the number of the first commit of a touch that the record lacks, 0: none.
+	touch atomic.Uint64
 }
 
-func newCache(bytes int64, now func() time.Time) *cache {
-	c := &cache{now: now}
+func newCache(bytes int64, now func() time.Time, synced *atomic.Uint64) *cache {
+	c := &cache{now: now, synced: synced}
 	for i := range c.shards {
 		c.shards[i].entries = make(map[sessiond.Key]*cached)
 		c.shards[i].limit = bytes / cacheShards
@@ -49,12 +52,13 @@ func newCache(bytes int64, now func() time.Time) *cache {
 
 func (c *cache) shard(hash uint64) *cacheShard { return &c.shards[hash>>32%cacheShards] }
 
-// get finds a record and reads the clock at a time at which it was the durable one.
+// get finds a record and reads the clock at a time at which it was the durable one, or a
+// touch was durable that nobody has seen yet.
 func (c *cache) get(hash uint64, k sessiond.Key) (r *sessiond.Record, now time.Time) {
 	s := c.shard(hash)
 	s.mu.RLock()
 	e := s.entries[k]
-	if e == nil {
+	if e == nil || e.outdated(c.synced) {
 		s.mu.RUnlock()
 		return nil, now
 	}
@@ -64,6 +68,22 @@ func (c *cache) get(hash uint64, k sessiond.Key) (r *sessiond.Record, now time.T
 		e.used.Store(true)
 	}
 	return r, now
+}
+
+// outdated reports whether a touch of the record may have been seen by someone.
+func (e *cached) outdated(synced *atomic.Uint64) bool {
+	touch := e.touch.Load()
+	return touch != 0 && touch <= synced.Load()
+}
+
+// touched tells that a touch of a record is on its way to the disk.
+func (c *cache) touched(hash uint64, k sessiond.Key, commit uint64) {
+	s := c.shard(hash)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if e := s.entries[k]; e != nil && e.commit < commit {
+		e.touch.CompareAndSwap(0, commit)
+	}
 }
 
 // peek is get for writers, who hold the stripe.

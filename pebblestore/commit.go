@@ -264,7 +264,9 @@ func (t *tx) apply(ctx context.Context) error {
 	s.last.Store(&t.commit) // before the engine shows it to anyone
 	for _, ch := range t.changes {
 		s.stripe(ch.hash).pending[ch.key] = ch
-		if !ch.touch {
+		if ch.touch {
+			s.cache.touched(ch.hash, ch.key, t.number)
+		} else {
 			s.cache.remove(ch.hash, ch.key)
 		}
 	}
@@ -320,6 +322,7 @@ func (t *tx) settle() error {
 		s.fail(fmt.Errorf("syncing the log: %w", err))
 		return fmt.Errorf("%w: %w", sessiond.ErrUnknown, err)
 	}
+	s.sync(t.number) // before anyone is told
 	t.done.Done()
 	t.drop()
 	for _, ch := range t.changes {
@@ -327,6 +330,13 @@ func (t *tx) settle() error {
 	}
 	s.feed.advance(t.nextEvent)
 	return nil
+}
+
+// sync notes that a commit is durable, and with it all before it.
+func (s *Store) sync(number uint64) {
+	for old := s.synced.Load(); old < number && !s.synced.CompareAndSwap(old, number); {
+		old = s.synced.Load()
+	}
 }
 
 // publish lets readers see a durable change.
@@ -338,6 +348,9 @@ func (s *Store) publish(ch *change) {
 		// A later change is pending or already published.
 		if ch.rec != nil {
 			s.cache.renew(ch.hash, ch.state, ch.commit.number)
+		}
+		if later := st.pending[ch.key]; later != nil && later.touch {
+			s.cache.touched(ch.hash, ch.key, later.commit.number)
 		}
 		return
 	}

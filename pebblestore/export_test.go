@@ -28,6 +28,13 @@ func DecodePlace(b []byte) (sessiond.Cursor, error) { return parsePlace(b) }
 
 func DecodeDue(b []byte) (int64, sessiond.Key, error) { return parseDue(b) }
 
+// HoldStripe keeps changes of k from being published until release is called.
+func (s *Store) HoldStripe(k sessiond.Key) (release func()) {
+	st := s.stripe(s.hash(k))
+	st.mu.Lock()
+	return st.mu.Unlock
+}
+
 const ComparerName = comparerName
 
 var MetaFormat = metaFormat

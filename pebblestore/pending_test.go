@@ -169,6 +169,48 @@ func TestNothingIsToldBeforeItIsDurable(t *testing.T) {
 	}
 }
 
+// A touch that a list has shown is not taken back by a read, though it has not reached the cache.
+func TestTouchThatWasSeenIsRead(t *testing.T) {
+	t.Parallel()
+	prepare := func(s *pebblestore.Store, h *hands) error {
+		_, err := s.Create(t.Context(), creation("s", "user", 0))
+		h.advance(time.Second)
+		return err
+	}
+	p := pending(t, prepare, func(s *pebblestore.Store, h *hands) error {
+		_, err := s.Touch(t.Context(), key("s"), sessiond.Incarnation{}, time.Time{})
+		return err
+	})
+	before, err := p.s.Get(t.Context(), key("s")) // from the cache, without a wait
+	if err != nil || !before.Record.LastActiveAt.Equal(epoch) {
+		t.Fatalf("while the touch is on its way: %v, %v", before.Record, err)
+	}
+	publish := p.s.HoldStripe(key("s"))
+	p.release()
+	page, err := p.s.List(t.Context(), sessiond.Query{Tenant: tenant, Limit: 10})
+	if err != nil || len(page.Records) != 1 || !page.Records[0].LastActiveAt.Equal(epoch.Add(time.Second)) {
+		publish()
+		t.Fatalf("listed %v, %v", page.Records, err)
+	}
+	read := make(chan sessiond.Result, 1)
+	go func() {
+		res, err := p.s.Get(t.Context(), key("s"))
+		if err != nil {
+			t.Error(err)
+			res.Record = &sessiond.Record{}
+		}
+		read <- res
+	}()
+	time.Sleep(20 * time.Millisecond) // for a reader that would not wait
+	publish()
+	if res := <-read; !res.Record.LastActiveAt.Equal(epoch.Add(time.Second)) {
+		t.Errorf("read as last active at %v, after a list that had %v", res.Record.LastActiveAt, epoch.Add(time.Second))
+	}
+	if err := <-p.writing; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRevocationIsNotTornByReaders(t *testing.T) {
 	t.Parallel()
 	prepare := func(s *pebblestore.Store, h *hands) error {

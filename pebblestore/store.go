@@ -99,6 +99,7 @@ type Store struct {
 	ended     frontier
 
 	last      atomic.Pointer[commit] // the newest commit; never nil
+	synced    atomic.Uint64          // number of a commit that is durable, as are all before it
 	firstKept atomic.Uint64          // number of the oldest event
 	feed      feed
 }
@@ -161,7 +162,7 @@ func open(ctx context.Context, dir string, opts *Options) (*Store, error) {
 	}
 	s.clock = steadyclock.New(o.Clock, facts.clock)
 	s.layout.Store(facts.layout)
-	s.cache = newCache(o.RecordCache, s.now)
+	s.cache = newCache(o.RecordCache, s.now, &s.synced)
 	s.disk = diskGauge{fs: o.FS, dir: dir, minFree: o.MinFree, log: o.Logger}
 	s.epoch, s.counters, s.nextEvent = facts.epoch, facts.counters, facts.next
 	s.firstKept.Store(facts.firstKept)
