@@ -308,7 +308,7 @@ func TestServeConfigErrors(t *testing.T) {
 			[]string{"session.retention", "session.on_limit", "log.level"}},
 		{"no keyset", auth + "store: {url: 'pebble:///tmp/never'}", []string{"encryption.keyset_file", "sessiond keyset create"}},
 		{"other store", auth + "store: {url: 'mysql://user:canary@db/sessions'}", []string{"store.url", "unknown scheme"}},
-		{"weak store", auth + "store: {url: 'memory:', require_class: durable}", []string{"store.require_class is durable",
+		{"weak store", auth + "listen: 127.0.0.1:0\nops_listen: 127.0.0.1:0\nstore: {url: 'memory:', require_class: durable}", []string{"store.require_class is durable",
 			"ephemeral"}},
 		{"unknown class", auth + "store: {url: 'memory:', require_class: best}", []string{"store.require_class"}},
 		{"half TLS", auth + "store: {url: 'memory:'}\ntls: {cert_file: /x.pem}", []string{"tls.key_file"}},
