@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +17,20 @@ import (
 // A changing store has a guarantee that tests set.
 type changing struct {
 	*memstore.Store
+	mu    sync.Mutex
 	class sessiond.Durability
 	err   error
 }
 
+func (s *changing) set(class sessiond.Durability, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.class, s.err = class, err
+}
+
 func (s *changing) Guarantee(context.Context) (sessiond.Guarantee, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return sessiond.Guarantee{Class: s.class}, s.err
 }
 
@@ -38,7 +48,7 @@ func TestGuaranteeIsAskedForAgain(t *testing.T) {
 		go func() { done <- g.run(ctx) }()
 		step := func(class sessiond.Durability, err error, want sessiond.Durability, said string) {
 			t.Helper()
-			s.class, s.err = class, err
+			s.set(class, err)
 			before := len(log.String())
 			time.Sleep(guaranteeEvery)
 			synctest.Wait()
@@ -53,7 +63,7 @@ func TestGuaranteeIsAskedForAgain(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		s.class = sessiond.Unverified
+		s.set(sessiond.Unverified, nil)
 		if err := g.start(t.Context()); err == nil || !strings.Contains(err.Error(), "store.require_class is durable") {
 			t.Errorf("a start with less than required: %v", err)
 		}
