@@ -17,6 +17,7 @@ import (
 // A wire is the network side of one connection: what it has to know that the driver
 // does not tell. Those who use the connection own it.
 type wire struct {
+	conn net.Conn // below everything
 	// sent tells that something was written since it was last set to false.
 	sent atomic.Bool
 	// writing is set while a change is under way. It keeps the driver from asking the
@@ -46,6 +47,7 @@ func attach(config *pgx.ConnConfig) {
 			if err != nil {
 				return nil, err
 			}
+			w.conn = c
 			return &wiredConn{c, w}, nil
 		}
 		if w.writing.Load() {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"sessiond.example/sessiond"
 )
 
@@ -34,30 +32,30 @@ func (s *Store) Create(ctx context.Context, c sessiond.Creation) (sessiond.Resul
 
 // create inserts the record. ErrExists comes without the holder.
 func (s *Store) create(ctx context.Context, c *sessiond.Creation) (sessiond.Result, error) {
-	a, err := creationArgs(c)
-	if err != nil {
-		return sessiond.Result{}, err
-	}
 	res := sessiond.Result{Record: c.Record}
-	insert := func(run func(*statement, args, func(pgx.Rows) error) error) error {
-		s.putNow(a)
-		err := run(createSQL, a, func(rows pgx.Rows) error { return s.scanNow(rows, &res) })
+	insert := func(run func(*args, func(*row) error) error) error {
+		a, err := s.creationArgs(c)
+		if err != nil {
+			return err
+		}
+		err = run(a, func(r *row) error {
+			res.Now = s.at(r.int())
+			return nil
+		})
 		if err == nil && res.Now.IsZero() {
 			return sessiond.ErrExists
 		}
 		return err
 	}
+	var err error
 	if c.Limit.Max == 0 || c.Record.Subject == "" {
-		err = insert(func(st *statement, a args, fn func(pgx.Rows) error) error { return s.write(ctx, st, a, fn) })
+		err = insert(func(a *args, fn func(*row) error) error { return s.write(ctx, a, fn) })
 	} else {
-		err = s.inTx(ctx, createSQL.op, func(ctx context.Context, tx *tx) error {
-			var err error
-			if res.Evicted, err = s.makeRoom(ctx, tx, c.Record.Key, c.Record.Subject, &c.Limit); err != nil {
+		err = s.inTx(ctx, createSQL.op, func(tx *tx) (err error) {
+			if res.Evicted, err = s.makeRoom(tx, c.Record.Key, c.Record.Subject, &c.Limit); err != nil {
 				return err
 			}
-			return insert(func(st *statement, a args, fn func(pgx.Rows) error) error {
-				return tx.query(ctx, st, a, fn)
-			})
+			return insert(tx.query)
 		})
 	}
 	if err != nil {
@@ -70,35 +68,20 @@ func (s *Store) create(ctx context.Context, c *sessiond.Creation) (sessiond.Resu
 
 // creationArgs are the arguments of the statement. It sets the times that Start
 // would, unless the record has them.
-func creationArgs(c *sessiond.Creation) (args, error) {
+func (s *Store) creationArgs(c *sessiond.Creation) (*args, error) {
 	c.Lifetime = c.Lifetime.Truncate(time.Millisecond)
+	r := c.Record
 	e := c.Start(time.UnixMilli(0).UTC())
-	a := args{"lifetime": c.Lifetime.Milliseconds()}
-	if err := putRecord(a, c.Record); err != nil {
+	a := s.timed(createSQL)
+	if err := a.record(r, r.Data); err != nil {
 		return nil, err
 	}
-	putEvent(a, &e)
-	a["created_sub"], a["created_client"] = c.Record.CreatedBy.Sub, c.Record.CreatedBy.Client
-	a["created_at"] = c.Record.CreatedAt.UnixMilli()
-	if !c.Imported {
-		a["created_at"], a["updated_at"], a["last_active_at"], a["expires_at"] = nil, nil, nil, nil
+	a.event(&e).int("lifetime", c.Lifetime.Milliseconds())
+	if c.Imported {
+		a.time("created_at", r.CreatedAt).time("updated_at", r.UpdatedAt)
+		a.time("last_active_at", r.LastActiveAt).time("expires_at", r.ExpiresAt)
+	} else {
+		a.null("created_at").null("updated_at").null("last_active_at").null("expires_at")
 	}
-	return a, nil
-}
-
-// putNow adds what a statement needs to read the clock.
-func (s *Store) putNow(a args) {
-	for k, v := range s.now() {
-		a[k] = v
-	}
-}
-
-// scanNow takes the store's time from a row that has nothing else.
-func (s *Store) scanNow(rows pgx.Rows, res *sessiond.Result) error {
-	var now int64
-	err := rows.Scan(&now)
-	if err == nil {
-		res.Now = s.at(now)
-	}
-	return err
+	return a.text("created_sub", r.CreatedBy.Sub).text("created_client", r.CreatedBy.Client), nil
 }

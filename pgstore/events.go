@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"sessiond.example/sessiond"
 )
 
@@ -99,16 +97,17 @@ type feedState struct {
 // now is the end of the feed.
 func (f *feedState) now() snapshot { return f.current.upTo(max(f.newest, f.trimmedTxid)) }
 
-func (f *feedState) parse(epoch, current, newest, trimmed string) (err error) {
-	sum := sha256.Sum256([]byte(epoch))
+// feedState takes the epoch, the snapshot, and the two transaction ids.
+func (r *row) feedState(f *feedState) (err error) {
+	sum := sha256.Sum256(r.next())
 	copy(f.epoch[:], sum[:])
-	if f.current, err = parseSnapshot(current); err != nil {
+	if f.current, err = parseSnapshot(r.text()); err != nil {
 		return err
 	}
-	if f.newest, err = strconv.ParseUint(newest, 10, 64); err != nil {
+	if f.newest, err = strconv.ParseUint(r.text(), 10, 64); err != nil {
 		return err
 	}
-	f.trimmedTxid, err = strconv.ParseUint(trimmed, 10, 64)
+	f.trimmedTxid, err = strconv.ParseUint(r.text(), 10, 64)
 	return err
 }
 
@@ -142,18 +141,19 @@ func (pg *page) trimmedUnseen(s snapshot, missed bool) bool {
 // page reads up to limit events of a tenant from a place on.
 func (s *Store) page(ctx context.Context, tenant string, from *place, limit int) (page, error) {
 	var pg page
-	a := args{
-		"tenant": tenant, "seen": from.seen.String(), "running": from.seen.ids(),
-		"xmax": from.seen.xmaxText(), "until": nil, "until_running": []string{}, "after": nil,
-		"most": limit + 2,
-	}
+	a := eventsSQL.args().text("tenant", tenant).text("seen", from.seen.String())
+	a.texts("running", len(from.seen.running), from.seen.id).text("xmax", from.seen.xmaxText())
 	if from.open {
-		a["until"], a["until_running"], a["after"] = from.until.String(), from.until.ids(), from.last
+		a.text("until", from.until.String()).texts("until_running", len(from.until.running), from.until.id)
+		a.int("after", from.last)
+	} else {
+		a.null("until").texts("until_running", 0, nil).null("after")
 	}
+	a.int("most", int64(limit)+2)
 	full := false // there is more in the stretch
 	var last int64
-	err := s.read(ctx, eventsSQL, a, func(rows pgx.Rows) error {
-		e, ord, n, err := pg.scan(rows)
+	err := s.read(ctx, a, func(r *row) error {
+		e, ord, n, err := pg.scan(r)
 		switch {
 		case err != nil || n == 0 || full:
 		case e.Tenant == tenant && len(pg.events) == limit:
@@ -185,18 +185,19 @@ func (s *Store) page(ctx context.Context, tenant string, from *place, limit int)
 const pageLooksAt = 2000
 
 // scan reads one row: the feed's state, and an event if n is not 0.
-func (pg *page) scan(rows pgx.Rows) (e sessiond.Event, ord int64, n int, err error) {
-	var epoch, current, newest, trimmed, forgotten, id, kind, reason string
-	var at int64
-	err = rows.Scan(&epoch, &current, &newest, &trimmed, &pg.trimmed, &forgotten, &pg.missedSeen, &pg.missedUntil,
-		&n, &ord, &e.Tenant, &id, &e.ID, &kind, &at, &e.Subject, &e.Version, &reason, &e.Note,
-		&e.Actor.Sub, &e.Actor.Client, &e.RequestID)
-	if err == nil {
-		pg.forgotten, err = strconv.ParseUint(forgotten, 10, 64)
-	}
-	if err != nil {
+func (pg *page) scan(r *row) (e sessiond.Event, ord int64, n int, err error) {
+	if err := r.feedState(&pg.feedState); err != nil {
 		return e, 0, 0, err
 	}
-	e.SessionID, e.Type, e.Reason, e.Time = sessiond.ID(id), sessiond.EventType(kind), sessiond.EndReason(reason), fromMS(at)
-	return e, ord, n, pg.parse(epoch, current, newest, trimmed)
+	pg.trimmed = r.int()
+	if pg.forgotten, err = strconv.ParseUint(r.text(), 10, 64); err != nil {
+		return e, 0, 0, err
+	}
+	pg.missedSeen, pg.missedUntil = r.bool(), r.bool()
+	n, ord = int(r.int()), r.int()
+	e.Tenant, e.SessionID, e.ID = r.text(), sessiond.ID(r.text()), r.text()
+	e.Type, e.Time, e.Subject, e.Version = sessiond.EventType(r.text()), r.time(), r.text(), r.int()
+	e.Reason, e.Note = sessiond.EndReason(r.text()), r.text()
+	e.Actor.Sub, e.Actor.Client, e.RequestID = r.text(), r.text(), r.text()
+	return e, ord, n, r.end()
 }

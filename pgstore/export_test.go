@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -73,4 +74,51 @@ func Status(ctx context.Context, url string) (schemaStatus, error) {
 	}
 	defer closeConn(c)
 	return readStatus(ctx, c)
+}
+
+// Reads puts reads that wait together into groups, over any server.
+type Reads struct{ r reads }
+
+// Bounds of reads.
+const (
+	MaxFlights = maxFlights
+	MaxGroup   = maxGroup
+	LateFlight = lateFlight
+)
+
+// NewReads reads groups with a function that gives the record of each key.
+func NewReads(read func(keys []sessiond.Key) ([]*sessiond.Record, error)) *Reads {
+	return &Reads{reads{read: func(keys []sessiond.Key) ([]answer, time.Time, error) {
+		records, err := read(keys)
+		answers := make([]answer, len(records))
+		for i := range records {
+			answers[i].rec = records[i]
+		}
+		return answers, time.Time{}, err
+	}}}
+}
+
+// Get reads one record.
+func (r *Reads) Get(ctx context.Context, k sessiond.Key) (*sessiond.Record, error) {
+	one, _, err := r.r.get(ctx, k)
+	return one.rec, err
+}
+
+// Wait returns when nothing is under way.
+func (r *Reads) Wait() { r.r.wait() }
+
+// ReadLabels reads a column of labels.
+func ReadLabels(text string) (map[string]string, error) {
+	r := row{values: [][]byte{append([]byte{1}, text...)}}
+	labels := r.labels()
+	return labels, r.end()
+}
+
+// PutArgs puts arguments of a statement whose parameters are tenant and id.
+func PutArgs(names ...string) {
+	a := (&statement{name: "test", pars: []string{"tenant", "id"}}).args()
+	for _, name := range names {
+		a.text(name, "")
+	}
+	a.list()
 }

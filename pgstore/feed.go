@@ -201,15 +201,16 @@ func (s *Store) news(ctx context.Context, seen *snapshot) (state feedState, tena
 	if seen != nil {
 		since = *seen
 	}
-	a := args{"xmax": since.xmaxText(), "running": since.ids()}
-	err = s.read(ctx, newsSQL, a, func(rows pgx.Rows) error {
-		var epoch, current, newest, trimmed string
-		var n int
-		if err := rows.Scan(&epoch, &current, &newest, &trimmed, &n, &tenants); err != nil {
+	a := newsSQL.args().text("xmax", since.xmaxText()).texts("running", len(since.running), since.id)
+	err = s.read(ctx, a, func(r *row) error {
+		if err := r.feedState(&state); err != nil {
 			return err
 		}
-		many = n >= manyNews
-		return state.parse(epoch, current, newest, trimmed)
+		many = r.int() >= manyNews
+		if tenant := r.next(); tenant != nil {
+			tenants = append(tenants, string(tenant))
+		}
+		return nil
 	})
 	return state, tenants, many, err
 }

@@ -2,9 +2,8 @@ package pgstore
 
 import (
 	"context"
+	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"sessiond.example/sessiond"
 )
@@ -27,23 +26,16 @@ func (s *Store) Get(ctx context.Context, k sessiond.Key) (sessiond.Result, error
 // touch that was in time may be on its way to its commit, and must not bring
 // back what has been called ended.
 func (s *Store) load(ctx context.Context, k sessiond.Key) (stored, time.Time, error) {
-	a := s.now()
-	a["tenant"], a["id"] = k.Tenant, string(k.ID)
-	var r stored
-	var now int64
-	err := s.read(ctx, getSQL, a, func(rows pgx.Rows) (err error) {
-		r, err = new(row).scan(rows, &now)
-		return err
-	})
+	r, at, err := s.reads.get(ctx, k)
 	switch {
 	case err != nil:
 		return stored{}, time.Time{}, err
 	case r.rec == nil:
 		return stored{}, time.Time{}, sessiond.ErrNotFound
-	}
-	if at := s.at(now); !overdue(r.rec, at) {
+	case !overdue(r.rec, at):
 		return r, at, nil
 	}
+	// Not in a group: the lock may take as long as the writer does.
 	again, at, err := s.relook(ctx, []sessiond.Key{k})
 	if err != nil {
 		return stored{}, time.Time{}, err
@@ -54,23 +46,45 @@ func (s *Store) load(ctx context.Context, k sessiond.Key) (stored, time.Time, er
 	return r, at, nil
 }
 
+// readGroup is the read of s.reads.
+func (s *Store) readGroup(keys []sessiond.Key) ([]answer, time.Time, error) {
+	c, err := s.acquire(context.Background())
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer c.Release()
+	answers := make([]answer, len(keys))
+	var now int64
+	err = s.query(c.Conn(), s.until(), s.timed(getSQL).keys(keys), func(r *row) error {
+		now = r.int()
+		n := r.int() - 1
+		if n < 0 || n >= int64(len(keys)) {
+			return fmt.Errorf("there is no key %d", n+1)
+		}
+		a := &answers[n]
+		a.stored, a.err = r.fields(keys[n])
+		if a.err != nil {
+			a.err = readError(getSQL.op, a.err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, time.Time{}, readError(getSQL.op, err)
+	}
+	return answers, s.at(now), nil
+}
+
 // overdue reports whether a deadline of r has passed and nobody has written it down.
 func overdue(r *sessiond.Record, now time.Time) bool { return r.EndedAt.IsZero() && !r.Live(now) }
 
 // relook reads records under locks that wait for writers under way. Keys without
 // a record are missing in what it returns.
 func (s *Store) relook(ctx context.Context, keys []sessiond.Key) (map[sessiond.Key]stored, time.Time, error) {
-	a := s.now()
-	tenants, ids := make([]string, len(keys)), make([]string, len(keys))
-	for i, k := range keys {
-		tenants[i], ids[i] = k.Tenant, string(k.ID)
-	}
-	a["tenants"], a["ids"] = tenants, ids
 	found := make(map[sessiond.Key]stored)
 	var now int64
-	var r row
-	err := s.read(ctx, relookSQL, a, func(rows pgx.Rows) error {
-		one, err := r.scan(rows, &now)
+	err := s.read(ctx, s.timed(relookSQL).keys(keys), func(r *row) error {
+		now = r.int()
+		one, err := r.record()
 		if err == nil {
 			found[one.rec.Key] = one
 		}

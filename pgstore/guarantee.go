@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"sessiond.example/sessiond"
 )
 
@@ -20,12 +18,11 @@ func (s *Store) Guarantee(ctx context.Context) (sessiond.Guarantee, error) {
 	}
 	defer s.gate.RUnlock()
 	var f facts
-	err := s.read(ctx, guaranteeSQL, args{}, func(rows pgx.Rows) error {
-		var settings string
-		if err := rows.Scan(&f.standby, &settings, &f.standbys, &f.hidden, &f.confirming); err != nil {
-			return err
-		}
-		return json.Unmarshal([]byte(settings), &f.settings)
+	err := s.read(ctx, guaranteeSQL.args(), func(r *row) error {
+		f.standby = r.bool()
+		settings := r.bytes()
+		f.standbys, f.hidden, f.confirming = int(r.int()), int(r.int()), int(r.int())
+		return json.Unmarshal(settings, &f.settings)
 	})
 	if err != nil {
 		return sessiond.Guarantee{}, err

@@ -39,6 +39,7 @@ var literals = map[string]string{
 // wantIndexes are those that give a statement its rows in order, so that it need not read more
 // than it returns.
 var wantIndexes = map[string][]string{
+	"sessiond_get":          {"session_pkey"},
 	"sessiond_list_false_0": {"session_live"},
 	"sessiond_list_false_1": {"session_ended"},
 	"sessiond_list_false_2": {"session_live", "session_ended"},

@@ -1,11 +1,8 @@
 package pgstore
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
-
-	"github.com/jackc/pgx/v5"
 
 	"sessiond.example/sessiond"
 )
@@ -15,18 +12,19 @@ import (
 // or ErrExists when the key of a new record is taken; the zero key is that of a
 // record which is there already.
 func (s *Store) makeRoom(
-	ctx context.Context, tx *tx, k sessiond.Key, subject string, limit *sessiond.SubjectLimit,
+	tx *tx, k sessiond.Key, subject string, limit *sessiond.SubjectLimit,
 ) (evicted int, err error) {
 	high, low := subjectLock(k.Tenant, subject)
-	nothing := func(pgx.Rows) error { return nil }
-	if err := tx.query(ctx, subjectLockSQL, args{"high": high, "low_half": low}, nothing); err != nil {
+	lock := subjectLockSQL.args().int32("high", high).int32("low_half", low)
+	if err := tx.query(lock, func(r *row) error { r.next(); return nil }); err != nil {
 		return 0, err
 	}
-	a := s.now()
-	a["tenant"], a["id"], a["subject"] = k.Tenant, string(k.ID), subject
 	var taken bool
 	var live, open int
-	err = tx.query(ctx, roomSQL, a, func(rows pgx.Rows) error { return rows.Scan(&taken, &live, &open) })
+	err = tx.query(s.timed(roomSQL).key(k).text("subject", subject), func(r *row) error {
+		taken, live, open = r.bool(), int(r.int()), int(r.int())
+		return nil
+	})
 	switch {
 	case err != nil:
 		return 0, err
@@ -37,10 +35,13 @@ func (s *Store) makeRoom(
 	case live >= limit.Max && !limit.Evict:
 		return 0, sessiond.ErrLimit
 	}
-	a = s.now()
-	a["tenant"], a["subject"], a["evict"], a["most"] = k.Tenant, subject, limit.Evict, int64(limit.Max)
-	a["by_sub"], a["by_client"], a["request_id"] = limit.By.Sub, limit.By.Client, limit.RequestID
-	err = tx.query(ctx, evictSQL, a, func(rows pgx.Rows) error { return rows.Scan(&live, &evicted) })
+	a := s.timed(evictSQL).text("tenant", k.Tenant).text("subject", subject)
+	a.bool("evict", limit.Evict).int("most", int64(limit.Max))
+	a.text("by_sub", limit.By.Sub).text("by_client", limit.By.Client).text("request_id", limit.RequestID)
+	err = tx.query(a, func(r *row) error {
+		live, evicted = int(r.int()), int(r.int())
+		return nil
+	})
 	if err == nil && live-evicted >= limit.Max {
 		err = sessiond.ErrLimit
 	}

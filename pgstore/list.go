@@ -5,8 +5,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"sessiond.example/sessiond"
 )
 
@@ -18,12 +16,9 @@ func (s *Store) List(ctx context.Context, q sessiond.Query) (sessiond.Page, erro
 		return sessiond.Page{}, err
 	}
 	defer s.gate.RUnlock()
-	st, a, err := listStatement(&q)
-	if err != nil {
-		return sessiond.Page{}, err
-	}
-	l := &listing{s: s, st: st, args: a, q: &q, from: q.Start(), budget: sessiond.MaxScan}
+	l := &listing{s: s, q: &q, from: q.Start(), budget: sessiond.MaxScan}
 	for more := true; more; {
+		var err error
 		if more, err = l.stretch(ctx); err != nil {
 			return sessiond.Page{}, err
 		}
@@ -31,8 +26,9 @@ func (s *Store) List(ctx context.Context, q sessiond.Query) (sessiond.Page, erro
 	return l.page, nil
 }
 
-func listStatement(q *sessiond.Query) (*statement, args, error) {
-	f := &q.Filter
+// args are those of the statement for a stretch that brings up to most records.
+func (l *listing) args(most int) (*args, error) {
+	f := &l.q.Filter
 	kind := listKind{subject: f.Subject != "", class: bothClasses}
 	status := f.Status
 	if f.LiveOnly() {
@@ -41,15 +37,18 @@ func listStatement(q *sessiond.Query) (*statement, args, error) {
 	} else if status == sessiond.StatusRevoked {
 		kind.class = endedClass
 	}
-	labels, err := labelsJSON(f.Labels)
-	if err != nil {
-		return nil, nil, err
+	a := l.s.timed(listSQL[kind]).text("tenant", l.q.Tenant)
+	if _, err := a.labels("labels", f.Labels); err != nil {
+		return nil, err
 	}
-	return listSQL[kind], args{
-		"tenant": q.Tenant, "subject": f.Subject, "labels": labels, "status": string(status),
-		"from_at":        bound(f.CreatedAfter, math.MinInt64),
-		"expires_before": bound(f.ExpiresBefore, math.MaxInt64),
-	}, nil
+	a.text("status", string(status)).int("from_at", bound(f.CreatedAfter, math.MinInt64))
+	a.int("expires_before", bound(f.ExpiresBefore, math.MaxInt64))
+	a.time("before_at", l.from.CreatedAt).text("before_id", string(l.from.ID))
+	a.int("budget", int64(l.budget)).int("most", int64(most))
+	if kind.subject {
+		a.text("subject", f.Subject)
+	}
+	return a, nil
 }
 
 // bound is the first millisecond that is not before t; none if t is zero.
@@ -67,8 +66,6 @@ func bound(t time.Time, none int64) int64 {
 // A listing is a page under way.
 type listing struct {
 	s      *Store
-	st     *statement
-	args   args
 	q      *sessiond.Query
 	from   sessiond.Cursor
 	budget int // how many records may be looked at
@@ -126,16 +123,16 @@ func (l *listing) stretch(ctx context.Context) (more bool, err error) {
 
 // fetch runs the statement and brings the records up to date for the page's time.
 func (l *listing) fetch(ctx context.Context, most int) ([]candidate, error) {
-	a := l.args
-	l.s.putNow(a)
-	a["before_at"], a["before_id"] = l.from.CreatedAt.UnixMilli(), string(l.from.ID)
-	a["budget"], a["most"] = l.budget, most
+	a, err := l.args(most)
+	if err != nil {
+		return nil, err
+	}
 	var found []candidate
 	var now int64
-	var r row
-	err := l.s.read(ctx, l.st, a, func(rows pgx.Rows) error {
-		var c candidate
-		one, err := r.scan(rows, &now, &c.n, &c.match)
+	err = l.s.read(ctx, a, func(r *row) error {
+		now = r.int()
+		c := candidate{n: int(r.int()), match: r.bool()}
+		one, err := r.record()
 		if c.rec = one.rec; c.rec != nil {
 			found = append(found, c)
 		}
@@ -212,13 +209,12 @@ type scanned struct {
 
 func (s *Store) scanPart(ctx context.Context, after sessiond.Key, limit int) (scanned, error) {
 	l := &listing{s: s}
-	a := s.now()
-	a["tenant"], a["id"], a["most"] = after.Tenant, string(after.ID), limit
+	a := s.timed(scanSQL).key(after).int("most", int64(limit))
 	var found []candidate
 	var now int64
-	var r row
-	err := s.read(ctx, scanSQL, a, func(rows pgx.Rows) error {
-		one, err := r.scan(rows, &now)
+	err := s.read(ctx, a, func(r *row) error {
+		now = r.int()
+		one, err := r.record()
 		if err == nil {
 			found = append(found, candidate{rec: one.rec, match: true})
 		}

@@ -49,17 +49,18 @@ func (s snapshot) String() string {
 	if len(s.running) > 0 {
 		xmin = s.running[0]
 	}
-	return fmt.Sprintf("%d:%d:%s", xmin, s.xmax, strings.Join(s.ids(), ","))
+	b := fmt.Appendf(nil, "%d:%d:", xmin, s.xmax)
+	for i, id := range s.running {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, id, 10)
+	}
+	return string(b)
 }
 
-// ids are the running transactions as text.
-func (s snapshot) ids() []string {
-	ids := make([]string, len(s.running))
-	for i, id := range s.running {
-		ids[i] = strconv.FormatUint(id, 10)
-	}
-	return ids
-}
+// id is the i-th running transaction as text.
+func (s snapshot) id(i int) string { return strconv.FormatUint(s.running[i], 10) }
 
 // sees reports whether the transaction had finished in s.
 func (s snapshot) sees(id uint64) bool {

@@ -55,6 +55,7 @@ type Store struct {
 	timeout  time.Duration
 	skew     func() time.Duration
 	clock    watermark
+	reads    reads
 	feed     *feed
 
 	gate     sync.RWMutex // held for reading by calls under way, for writing by Close
@@ -114,6 +115,7 @@ func open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err
 	}
+	s.reads.read = s.readGroup
 	s.feed = newFeed(s, config.ConnConfig, &o)
 	if err := s.check(ctx); err != nil {
 		s.pool.Close()
@@ -203,11 +205,6 @@ func (s *Store) begin(ctx context.Context) error {
 	return nil
 }
 
-// now is what statements need to read the store's clock.
-func (s *Store) now() args {
-	return args{"low": s.clock.low(), "skew": s.skew().Milliseconds()}
-}
-
 // at takes note of a time of the store.
 func (s *Store) at(ms int64) time.Time {
 	s.clock.saw(ms)
@@ -224,6 +221,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.feed.stop()
+	s.reads.wait()
 	s.pool.Close()
 	return nil
 }
@@ -236,13 +234,9 @@ func (s *Store) Stats(ctx context.Context) (sessiond.Stats, error) {
 	defer s.gate.RUnlock()
 	stats := sessiond.Stats{Active: make(map[string]int64), DataKeys: make(map[uint32]int64)}
 	before := time.Now()
-	err := s.read(ctx, statsSQL, s.now(), func(rows pgx.Rows) error {
-		var now, n int64
-		var kind, key string
-		if err := rows.Scan(&now, &kind, &key, &n); err != nil {
-			return err
-		}
-		stats.Now = s.at(now)
+	err := s.read(ctx, s.timed(statsSQL), func(r *row) error {
+		stats.Now = s.at(r.int())
+		kind, key, n := r.text(), r.text(), r.int()
 		switch kind {
 		case "active":
 			stats.Active[key] = n

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"sessiond.example/sessiond"
 )
 
@@ -96,26 +94,32 @@ type look struct {
 func (l *look) nothing() bool { return l.filed == 0 && !l.removable && !l.trimmable && !l.changed }
 
 func (sw *sweep) look(ctx context.Context) (look, error) {
-	a := sw.s.now()
-	a["retention"], a["event_retention"] = sw.p.Retention.Milliseconds(), sw.p.EventRetention.Milliseconds()
-	a["keep"] = sw.p.MaxEvents
+	a := sw.s.timed(lookSQL).int("retention", sw.p.Retention.Milliseconds())
+	a.int("event_retention", sw.p.EventRetention.Milliseconds()).int("keep", sw.p.MaxEvents)
 	var l look
-	err := sw.s.read(ctx, lookSQL, a, func(rows pgx.Rows) error {
-		var lag int64
-		err := rows.Scan(&l.filed, &l.backlog, &lag, &l.removable, &l.trimmable, &l.changed)
-		l.lag = time.Duration(lag) * time.Millisecond
-		return err
+	err := sw.s.read(ctx, a, func(r *row) error {
+		l.filed, l.backlog, l.lag = int(r.int()), int(r.int()), time.Duration(r.int())*time.Millisecond
+		l.removable, l.trimmable, l.changed = r.bool(), r.bool(), r.bool()
+		return nil
 	})
 	return l, err
 }
 
-// step runs a statement of the pass; a gets the lock's number and the clock.
-func (sw *sweep) step(ctx context.Context, st *statement, a args, dst ...any) (mine bool, err error) {
-	sw.s.putNow(a)
-	a["lock"] = sweepLock
-	err = sw.s.write(ctx, st, a, func(rows pgx.Rows) error { return rows.Scan(append([]any{&mine}, dst...)...) })
+// step runs a statement of the pass, of which the first column tells whether it was
+// this sweeper's turn.
+func (sw *sweep) step(ctx context.Context, a *args, dst ...*int) (mine bool, err error) {
+	err = sw.s.write(ctx, a, func(r *row) error {
+		mine = r.bool()
+		for _, d := range dst {
+			*d = int(r.int())
+		}
+		return nil
+	})
 	return mine, err
 }
+
+// locked begins the arguments of a statement of the pass that reads the clock.
+func (sw *sweep) locked(st *statement) *args { return sw.s.timed(st).int("lock", sweepLock) }
 
 // expire ends what is due, up to the limit. Filing touched sessions anew is
 // cheaper, and bounded as well.
@@ -123,7 +127,7 @@ func (sw *sweep) expire(ctx context.Context) (mine bool, err error) {
 	limit := max(1, sw.p.Limit)
 	for seen, ended := 0, 0; ended < limit && seen < 4*limit+sweepBatch; {
 		var due, idle, absolute int
-		mine, err = sw.step(ctx, expireSQL, args{"most": int64(limit - ended)}, &due, &idle, &absolute)
+		mine, err = sw.step(ctx, sw.locked(expireSQL).int("most", int64(limit-ended)), &due, &idle, &absolute)
 		if err != nil || !mine {
 			return mine, err
 		}
@@ -141,8 +145,8 @@ func (sw *sweep) remove(ctx context.Context) (mine bool, err error) {
 	limit := max(1, sw.p.Limit)
 	for sw.res.Removed < limit {
 		most, removed := min(sweepBatch, limit-sw.res.Removed), 0
-		mine, err = sw.step(ctx, removeSQL,
-			args{"most": int64(most), "retention": sw.p.Retention.Milliseconds()}, &removed)
+		a := sw.locked(removeSQL).int("most", int64(most)).int("retention", sw.p.Retention.Milliseconds())
+		mine, err = sw.step(ctx, a, &removed)
 		if err != nil || !mine {
 			return mine, err
 		}
@@ -154,24 +158,26 @@ func (sw *sweep) remove(ctx context.Context) (mine bool, err error) {
 }
 
 func (sw *sweep) trim(ctx context.Context) (mine bool, err error) {
-	mine, err = sw.step(ctx, trimSQL,
-		args{"retention": sw.p.EventRetention.Milliseconds(), "keep": sw.p.MaxEvents}, &sw.res.Trimmed)
+	a := sw.locked(trimSQL).int("retention", sw.p.EventRetention.Milliseconds()).int("keep", sw.p.MaxEvents)
+	mine, err = sw.step(ctx, a, &sw.res.Trimmed)
 	if err != nil || !mine {
 		return mine, err
 	}
-	return true, sw.s.write(ctx, forgetSQL, args{"lock": sweepLock}, func(pgx.Rows) error { return nil })
+	return true, sw.s.write(ctx, forgetSQL.args().int("lock", sweepLock), noRows)
 }
 
 // fold adds up the counters. What is left for the next pass costs Stats a little.
 func (sw *sweep) fold(ctx context.Context) (mine bool, err error) {
 	for range 10 {
 		folded := 0
-		if mine, err = sw.step(ctx, foldSQL, args{}, &folded); err != nil || !mine {
+		if mine, err = sw.step(ctx, foldSQL.args().int("lock", sweepLock), &folded); err != nil || !mine {
 			return mine, err
 		}
 		if folded < maxFolded {
 			break
 		}
 	}
-	return true, sw.s.write(ctx, pruneSQL, args{"lock": sweepLock}, func(pgx.Rows) error { return nil })
+	return true, sw.s.write(ctx, pruneSQL.args().int("lock", sweepLock), noRows)
 }
+
+func noRows(*row) error { return nil }

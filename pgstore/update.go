@@ -6,8 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"sessiond.example/sessiond"
 )
 
@@ -57,26 +55,14 @@ var errMoved = errors.New("the record has changed")
 func (s *Store) apply(
 	ctx context.Context, old stored, r *sessiond.Record, change *sessiond.Change,
 ) (sessiond.Result, error) {
-	a := args{"revision": old.revision, "moved": nil, "keep_data": bytes.Equal(r.Data, old.rec.Data)}
-	if err := putRecord(a, r); err != nil {
-		return sessiond.Result{}, err
-	}
-	putEvent(a, change.Event)
-	if a["keep_data"] == true {
-		a["data"] = []byte(nil)
-	}
-	if r.EndReason.Expiry() {
-		a["moved"] = old.rec.LastActiveAt.UnixMilli() // a touch since then may have made this wrong
-	}
 	res := sessiond.Result{Record: r}
-	update := func(run func(*statement, args, func(pgx.Rows) error) error) error {
-		s.putNow(a)
-		err := run(updateSQL, a, func(rows pgx.Rows) error {
-			var now, active int64
-			if err := rows.Scan(&now, &active); err != nil {
-				return err
-			}
-			res.Now, r.LastActiveAt = s.at(now), fromMS(active)
+	update := func(run func(*args, func(*row) error) error) error {
+		a, err := s.updateArgs(old, r, change.Event)
+		if err != nil {
+			return err
+		}
+		err = run(a, func(row *row) error {
+			res.Now, r.LastActiveAt = s.at(row.int()), row.time()
 			return nil
 		})
 		if err == nil && res.Now.IsZero() {
@@ -85,18 +71,42 @@ func (s *Store) apply(
 		return err
 	}
 	if change.Limit.Max == 0 || r.Subject == "" || r.Subject == old.rec.Subject {
-		err := update(func(st *statement, a args, fn func(pgx.Rows) error) error { return s.write(ctx, st, a, fn) })
+		err := update(func(a *args, fn func(*row) error) error { return s.write(ctx, a, fn) })
 		return res, err
 	}
-	err := s.inTx(ctx, updateSQL.op, func(ctx context.Context, tx *tx) error {
-		var err error
-		res.Evicted, err = s.makeRoom(ctx, tx, sessiond.Key{Tenant: r.Tenant}, r.Subject, &change.Limit)
+	err := s.inTx(ctx, updateSQL.op, func(tx *tx) (err error) {
+		res.Evicted, err = s.makeRoom(tx, sessiond.Key{Tenant: r.Tenant}, r.Subject, &change.Limit)
 		if err != nil {
 			return err
 		}
-		return update(func(st *statement, a args, fn func(pgx.Rows) error) error { return tx.query(ctx, st, a, fn) })
+		return update(tx.query)
 	})
 	return res, err
+}
+
+// updateArgs are the arguments of the statement; without event nothing is told.
+func (s *Store) updateArgs(old stored, r *sessiond.Record, e *sessiond.Event) (*args, error) {
+	if e == nil {
+		e = &sessiond.Event{}
+	}
+	keep := bytes.Equal(r.Data, old.rec.Data)
+	data := r.Data
+	if keep {
+		data = nil
+	}
+	var moved time.Time
+	if r.EndReason.Expiry() {
+		moved = old.rec.LastActiveAt // a touch since then may have made this wrong
+	}
+	a := s.timed(updateSQL)
+	if err := a.record(r, data); err != nil {
+		return nil, err
+	}
+	a.event(e).time("event_at", e.Time).text("event_subject", e.Subject).int("event_version", e.Version)
+	a.int("revision", old.revision).timeOrNull("moved", moved).bool("keep_data", keep)
+	a.time("updated_at", r.UpdatedAt).time("last_active_at", r.LastActiveAt).time("expires_at", r.ExpiresAt)
+	a.timeOrNull("ended_at", r.EndedAt).text("end_reason", string(r.EndReason)).text("end_note", r.EndNote)
+	return a.text("ended_sub", r.EndedBy.Sub).text("ended_client", r.EndedBy.Client), nil
 }
 
 // Touch implements [sessiond.Store].
@@ -107,16 +117,18 @@ func (s *Store) Touch(
 		return sessiond.Result{}, err
 	}
 	defer s.gate.RUnlock()
-	a := s.now()
-	a["tenant"], a["id"], a["at"], a["incarnation"] = k.Tenant, string(k.ID), orNull(at), []byte(nil)
-	if inc != (sessiond.Incarnation{}) {
-		a["incarnation"] = inc[:]
+	a := s.timed(touchSQL).key(k).timeOrNull("at", at)
+	if inc == (sessiond.Incarnation{}) {
+		a.null("incarnation")
+	} else {
+		a.bytes("incarnation", inc[:])
 	}
 	var r stored
 	var now int64
-	var moved *int64
-	err := s.write(ctx, touchSQL, a, func(rows pgx.Rows) (err error) {
-		r, err = new(row).scan(rows, &now, &moved)
+	var moved time.Time
+	err := s.write(ctx, a, func(row *row) (err error) {
+		now, moved = row.int(), row.time()
+		r, err = row.fields(k)
 		return err
 	})
 	switch {
@@ -130,8 +142,8 @@ func (s *Store) Touch(
 		res.Record = r.rec.At(res.Now)
 		return res, sessiond.ErrEnded
 	}
-	if moved != nil {
-		r.rec.LastActiveAt = fromMS(*moved)
+	if !moved.IsZero() {
+		r.rec.LastActiveAt = moved
 	}
 	return res, nil
 }
@@ -153,40 +165,45 @@ func (s *Store) Erase(
 		if err != nil {
 			return err
 		}
-		a := s.now()
-		a["tenant"], a["id"], a["incarnation"] = k.Tenant, string(k.ID), old.rec.Incarnation[:]
-		a["revision"], a["live"] = old.revision, old.rec.Live(now)
-		putEvents(a, events)
-		var res sessiond.Result
-		err = s.write(ctx, eraseSQL, a, func(rows pgx.Rows) error { return s.scanNow(rows, &res) })
+		a := s.timed(eraseSQL).key(k).bytes("incarnation", old.rec.Incarnation[:])
+		a.int("revision", old.revision).bool("live", old.rec.Live(now)).events(events)
+		gone := false
+		err = s.write(ctx, a, func(r *row) error {
+			gone = true
+			s.at(r.int())
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		if !res.Now.IsZero() {
+		if gone {
 			s.feed.kick()
 			return nil
 		}
 	}
 }
 
-// putEvents adds events to the arguments of a statement, as one array for each column.
-func putEvents(a args, events []sessiond.Event) {
+// events puts events, as one array for each column.
+func (a *args) events(events []sessiond.Event) *args {
 	ats, versions := make([]int64, len(events)), make([]int64, len(events))
-	texts := make(map[string][]string)
 	for i := range events {
-		e := &events[i]
-		ats[i], versions[i] = e.Time.UnixMilli(), e.Version
-		for _, f := range []struct{ name, value string }{
-			{"event_ids", e.ID}, {"event_types", string(e.Type)}, {"event_subjects", e.Subject},
-			{"event_reasons", string(e.Reason)}, {"event_notes", e.Note}, {"event_subs", e.Actor.Sub},
-			{"event_clients", e.Actor.Client}, {"event_request_ids", e.RequestID},
-		} {
-			texts[f.name] = append(texts[f.name], f.value)
-		}
+		ats[i], versions[i] = events[i].Time.UnixMilli(), events[i].Version
 	}
-	a["event_ats"], a["event_versions"] = ats, versions
-	for _, name := range []string{"event_ids", "event_types", "event_subjects", "event_reasons", "event_notes",
-		"event_subs", "event_clients", "event_request_ids"} {
-		a[name] = texts[name]
+	a.ints("event_ats", ats).ints("event_versions", versions)
+	for _, column := range []struct {
+		par string
+		of  func(e *sessiond.Event) string
+	}{
+		{"event_ids", func(e *sessiond.Event) string { return e.ID }},
+		{"event_types", func(e *sessiond.Event) string { return string(e.Type) }},
+		{"event_subjects", func(e *sessiond.Event) string { return e.Subject }},
+		{"event_reasons", func(e *sessiond.Event) string { return string(e.Reason) }},
+		{"event_notes", func(e *sessiond.Event) string { return e.Note }},
+		{"event_subs", func(e *sessiond.Event) string { return e.Actor.Sub }},
+		{"event_clients", func(e *sessiond.Event) string { return e.Actor.Client }},
+		{"event_request_ids", func(e *sessiond.Event) string { return e.RequestID }},
+	} {
+		a.texts(column.par, len(events), func(i int) string { return column.of(&events[i]) })
 	}
+	return a
 }

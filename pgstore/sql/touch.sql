@@ -18,5 +18,5 @@ WITH cur AS MATERIALIZED (
     AND t.last_active_at < least(@at::bigint, t.now)
   RETURNING s.last_active_at
 )
-SELECT s.now, (SELECT new.last_active_at FROM new) AS moved, {record}
+SELECT s.now, (SELECT new.last_active_at FROM new) AS moved, {fields}
 FROM t s
