@@ -1,8 +1,12 @@
 package pebblestore
 
 import (
+	"bytes"
 	"encoding/binary"
+	"io"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"sessiond.example/sessiond"
 	"sessiond.example/sessiond/internal/recordcodec"
@@ -15,16 +19,29 @@ const codecVersion = recordcodec.Version
 type state struct {
 	rec     *sessiond.Record
 	filed   int64  // time of its entry in the due index; unused once ended
-	head    bool   // there is a head key
 	unknown []byte // fields of the record that a newer version wrote
 }
 
+// The value of a record ends in its tail: the last activity and the time in the due
+// index. That is all that a touch writes, as an operand that the engine merges into the value.
+const tailSize = 16
+
+func appendTail(dst []byte, st *state) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, sortable(st.rec.LastActiveAt.UnixMilli()))
+	return binary.BigEndian.AppendUint64(dst, sortable(st.filed))
+}
+
 func appendRecord(dst []byte, st *state) []byte {
-	return recordcodec.AppendRecord(dst, &recordcodec.Stored{Record: st.rec, Filed: st.filed, Unknown: st.unknown})
+	dst = recordcodec.AppendRecord(dst, &recordcodec.Stored{Record: st.rec, Unknown: st.unknown})
+	return appendTail(dst, st)
 }
 
 func decodeRecord(k sessiond.Key, b []byte) (state, error) {
-	stored, err := recordcodec.DecodeRecord(k, b)
+	if len(b) <= tailSize {
+		return state{}, corrupt("record of %d bytes", len(b))
+	}
+	fields, tail := b[:len(b)-tailSize], b[len(b)-tailSize:]
+	stored, err := recordcodec.DecodeRecord(k, fields)
 	if err != nil {
 		return state{}, err
 	}
@@ -32,27 +49,44 @@ func decodeRecord(k sessiond.Key, b []byte) (state, error) {
 	if r.CreatedAt.IsZero() || r.ExpiresAt.IsZero() || r.Version < 1 {
 		return state{}, corrupt("record without times or version")
 	}
-	return state{rec: r, filed: stored.Filed, unknown: stored.Unknown}, nil
+	r.Touch(time.UnixMilli(unsortable(binary.BigEndian.Uint64(tail))).UTC())
+	return state{rec: r, filed: unsortable(binary.BigEndian.Uint64(tail[8:])), unknown: stored.Unknown}, nil
 }
 
-// A head is the version byte, the last activity and the time in the due index.
-const headSize = 17
-
-func appendHead(dst []byte, lastActive, filed int64) []byte {
-	dst = binary.BigEndian.AppendUint64(append(dst, codecVersion), sortable(lastActive))
-	return binary.BigEndian.AppendUint64(dst, sortable(filed))
+// tailMerger makes one value of a record and the tails that were written after it: the
+// newest tail takes the place of the record's own. The engine keeps its name on the disk.
+var tailMerger = &pebble.Merger{
+	Name: "sessiond.tail",
+	Merge: func(_, value []byte) (pebble.ValueMerger, error) {
+		return &tailMerge{bytes.Clone(value)}, nil
+	},
 }
 
-// addHead brings st up to date with the head that was stored after it.
-func (st *state) addHead(b []byte) error {
-	if len(b) != headSize || b[0] != codecVersion {
-		return corrupt("head of %d bytes", len(b))
+// A tailMerge has what was merged so far: a tail, or a record with it.
+type tailMerge struct{ value []byte }
+
+// MergeNewer implements [pebble.ValueMerger].
+func (m *tailMerge) MergeNewer(tail []byte) error {
+	if len(m.value) < tailSize || len(tail) != tailSize {
+		return corrupt("tail of %d bytes", len(tail))
 	}
-	st.head = true
-	st.rec.Touch(time.UnixMilli(unsortable(binary.BigEndian.Uint64(b[1:]))).UTC())
-	st.filed = unsortable(binary.BigEndian.Uint64(b[9:]))
+	copy(m.value[len(m.value)-tailSize:], tail)
 	return nil
 }
+
+// MergeOlder implements [pebble.ValueMerger].
+func (m *tailMerge) MergeOlder(value []byte) error {
+	if len(m.value) != tailSize || len(value) < tailSize {
+		return corrupt("tail of %d bytes", len(m.value))
+	}
+	if fields := len(value) - tailSize; fields > 0 {
+		m.value = append(append(make([]byte, 0, len(value)), value[:fields]...), m.value...)
+	}
+	return nil
+}
+
+// Finish implements [pebble.ValueMerger].
+func (m *tailMerge) Finish(bool) ([]byte, io.Closer, error) { return m.value, nil, nil }
 
 // Between the version byte and the fields of an event is the time at which it was
 // appended, in 8 bytes, filled in when its number is known.

@@ -45,6 +45,85 @@ func TestOtherVersionsAreRefused(t *testing.T) {
 	}
 }
 
+// TestTailsMerge merges a record and the tails after it as the engine may: in any
+// grouping, from the oldest or from the newest.
+func TestTailsMerge(t *testing.T) {
+	t.Parallel()
+	merge := func(newest ...[]byte) []byte {
+		m, err := pebblestore.TailMerger.Merge(nil, newest[0])
+		for _, older := range newest[1:] {
+			if err == nil {
+				err = m.MergeOlder(older)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, _, err := m.Finish(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := pebblestore.TailMerger.Merge(nil, newest[len(newest)-1])
+		for i := len(newest) - 2; i >= 0; i-- {
+			if err == nil {
+				err = other.MergeNewer(newest[i])
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, _, err := other.Finish(true); err != nil || !bytes.Equal(value, again) {
+			t.Errorf("from the newest: %x; from the oldest: %x, %v", value, again, err)
+		}
+		return value
+	}
+	stored := func(n int64) pebblestore.Stored {
+		at := epoch.Add(time.Duration(n) * time.Second)
+		return pebblestore.Stored{Filed: n, Record: &sessiond.Record{
+			Version: 1, CreatedAt: epoch, ExpiresAt: epoch, LastActiveAt: at, Data: []byte("sealed"),
+		}}
+	}
+	record := pebblestore.EncodeRecord(stored(0))
+	tail := func(n int64) []byte { return pebblestore.EncodeTail(stored(n)) }
+	for _, got := range [][]byte{
+		merge(tail(3), tail(2), tail(1), record),
+		merge(tail(3), merge(tail(2), merge(tail(1), record))),
+		merge(merge(merge(tail(3), tail(2)), tail(1)), record),
+		merge(merge(tail(3), tail(2)), merge(tail(1), record)),
+	} {
+		st, err := pebblestore.DecodeRecord(sessiond.Key{}, got)
+		if err != nil || len(got) != len(record) {
+			t.Fatalf("%d bytes, the record has %d: %v", len(got), len(record), err)
+		}
+		if diff := cmp.Diff(stored(3), st); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestTailsOfOtherSizesAreRefused(t *testing.T) {
+	t.Parallel()
+	tail, record := make([]byte, 16), make([]byte, 40)
+	for _, bad := range [][2][]byte{{tail, nil}, {tail, tail[:15]}, {record, tail}, {record, record}, {nil, record}} {
+		m, err := pebblestore.TailMerger.Merge(nil, bad[0])
+		if err == nil {
+			err = m.MergeOlder(bad[1])
+		}
+		if err == nil {
+			t.Errorf("%d bytes on %d were merged", len(bad[0]), len(bad[1]))
+		}
+	}
+	for _, bad := range [][2][]byte{{record, nil}, {record, tail[:15]}, {record, record}, {nil, tail}} {
+		m, err := pebblestore.TailMerger.Merge(nil, bad[0])
+		if err == nil {
+			err = m.MergeNewer(bad[1])
+		}
+		if err == nil {
+			t.Errorf("%d bytes after %d were merged", len(bad[1]), len(bad[0]))
+		}
+	}
+}
+
 // FuzzDecode requires that bytes from the disk never panic, and that what is accepted
 // as a record means the same when it is written again.
 func FuzzDecode(f *testing.F) {

@@ -44,22 +44,27 @@ type change struct {
 }
 
 // A tx collects what is to be committed together. The caller holds the stripes of
-// all sessions it changes, from loading them until apply returns.
+// all sessions it changes, from loading them until apply returns. Its memory is used
+// again, so nothing else keeps parts of it after drop and settle; others wait for its commit.
 type tx struct {
 	s       *Store
 	b       *pebble.Batch
 	now     time.Time
 	changes []*change
-	one     [1]*change
-	events  [][]byte
+	first   change // of most transactions the only one
+	events  []byte // one after the other
+	ends    []int  // of each of them
 	counts  []count
 	due     int64 // earliest entries made in the indexes of the sweeper
 	ended   int64
 	key     []byte // scratch
 	value   []byte // scratch
 	err     error  // first error of the batch
-	commit
+	*commit
 }
+
+// maxPooled is the memory in bytes that a transaction may keep for the next one.
+const maxPooled = 64 << 10
 
 // A counter counts records: those of a tenant that are not written down as ended,
 // or those whose data a key has sealed.
@@ -74,8 +79,11 @@ type count struct {
 }
 
 func (s *Store) newTx(now time.Time) *tx {
-	t := &tx{s: s, b: s.db.NewBatch(), now: now, due: math.MaxInt64, ended: math.MaxInt64}
-	t.changes = t.one[:0]
+	t, ok := s.txs.Get().(*tx)
+	if !ok {
+		t = &tx{s: s}
+	}
+	t.b, t.now, t.due, t.ended, t.commit = s.db.NewBatch(), now, math.MaxInt64, math.MaxInt64, &commit{}
 	return t
 }
 
@@ -85,17 +93,27 @@ func (t *tx) keep(err error) {
 	}
 }
 
+// set writes a key that was appended to t.key.
 func (t *tx) set(key, value []byte) {
 	t.key = key[:0]
 	t.keep(t.b.Set(key, value, nil))
 }
 
+func (t *tx) setNumber(key []byte, n uint64) {
+	t.value = binary.BigEndian.AppendUint64(t.value[:0], n)
+	t.set(key, t.value)
+}
+
+// del deletes a key that was appended to t.key.
 func (t *tx) del(key []byte) {
 	t.key = key[:0]
 	t.keep(t.b.Delete(key, nil))
 }
 
-func (t *tx) event(e *sessiond.Event) { t.events = append(t.events, appendEvent(nil, e)) }
+func (t *tx) event(e *sessiond.Event) {
+	t.events = appendEvent(t.events, e)
+	t.ends = append(t.ends, len(t.events))
+}
 
 // countData keeps the counters of data keys in step with a record's change.
 func (t *tx) countData(old, now uint32) {
@@ -121,7 +139,11 @@ func (t *tx) count(c counter, n int64) {
 }
 
 func (t *tx) changed(hash uint64, k sessiond.Key, st state) *change {
-	ch := &change{state: st, key: k, hash: hash, commit: &t.commit}
+	ch := &t.first
+	if len(t.changes) > 0 {
+		ch = new(change)
+	}
+	*ch = change{state: st, key: k, hash: hash, commit: t.commit}
 	t.changes = append(t.changes, ch)
 	return ch
 }
@@ -137,9 +159,6 @@ func (t *tx) put(hash uint64, old *state, r *sessiond.Record) *change {
 		}
 		if prev.Subject != "" && (moved || prev.Subject != r.Subject) {
 			t.del(appendPlace(appendRun(t.key, r.Tenant, prev.Subject, class(prev)), r.Cursor()))
-		}
-		if old.head {
-			t.del(appendNamed(t.key, keyHead, r.Key))
 		}
 	}
 	if moved {
@@ -199,12 +218,14 @@ func (t *tx) fileEnded(ms int64, k sessiond.Key) {
 	t.set(appendDue(t.key, keyEnded, ms, k), nil)
 }
 
-// head writes r, which differs from old in its last activity only.
-func (t *tx) head(hash uint64, old *state, r *sessiond.Record, filed int64) *change {
+// tail writes r, which differs from old in its last activity only.
+func (t *tx) tail(hash uint64, old *state, r *sessiond.Record, filed int64) *change {
 	st := *old
-	st.rec, st.filed, st.head = r, filed, true
-	t.value = appendHead(t.value[:0], r.LastActiveAt.UnixMilli(), filed)
-	t.set(appendNamed(t.key, keyHead, r.Key), t.value)
+	st.rec, st.filed = r, filed
+	t.value = appendTail(t.value[:0], &st)
+	key := appendNamed(t.key, keyRecord, r.Key)
+	t.key = key[:0]
+	t.keep(t.b.Merge(key, t.value, nil))
 	ch := t.changed(hash, r.Key, st)
 	ch.touch = true
 	return ch
@@ -218,9 +239,6 @@ func (t *tx) remove(hash uint64, old *state) *change {
 	if r.Subject != "" {
 		t.del(appendPlace(appendRun(t.key, r.Tenant, r.Subject, class(r)), r.Cursor()))
 	}
-	if old.head {
-		t.del(appendNamed(t.key, keyHead, r.Key))
-	}
 	if r.EndedAt.IsZero() {
 		t.del(appendDue(t.key, keyDue, old.filed, r.Key))
 		t.count(counter{tenant: r.Tenant}, -1)
@@ -231,11 +249,21 @@ func (t *tx) remove(hash uint64, old *state) *change {
 	return t.changed(hash, r.Key, state{})
 }
 
-// drop gives up a transaction that was not applied.
+// drop gives up a transaction that was not applied, or that is settled.
 func (t *tx) drop() {
 	if err := t.b.Close(); err != nil {
 		t.s.log.Error("closing a batch", "err", err)
 	}
+	if cap(t.events)+cap(t.value) > maxPooled {
+		return
+	}
+	clear(t.changes)
+	clear(t.counts)
+	*t = tx{
+		s: t.s, changes: t.changes[:0], events: t.events[:0], ends: t.ends[:0], counts: t.counts[:0],
+		key: t.key[:0], value: t.value[:0],
+	}
+	t.s.txs.Put(t)
 }
 
 // apply hands the transaction to the engine: from here on others build on it. If it
@@ -256,12 +284,12 @@ func (t *tx) apply(ctx context.Context) error {
 	}
 	last := s.last.Load()
 	t.number = last.number + 1
-	if t.err = t.finish(); t.err != nil {
+	if err := t.finish(); err != nil {
 		t.drop()
-		return unavailable(t.err)
+		return unavailable(err)
 	}
 	t.done.Add(1)
-	s.last.Store(&t.commit) // before the engine shows it to anyone
+	s.last.Store(t.commit) // before the engine shows it to anyone
 	for _, ch := range t.changes {
 		s.stripe(ch.hash).pending[ch.key] = ch
 		if ch.touch {
@@ -281,10 +309,13 @@ func (t *tx) finish() error {
 	s := t.s
 	now := t.now.UnixMilli()
 	s.appended = max(s.appended, now)
-	for _, e := range t.events {
+	begin := 0
+	for _, end := range t.ends {
+		e := t.events[begin:end]
 		stampEvent(e, s.appended)
 		t.set(appendEventKey(t.key, s.nextEvent), e)
 		s.nextEvent++
+		begin = end
 	}
 	t.nextEvent = s.nextEvent
 	for _, c := range t.counts {
@@ -293,16 +324,14 @@ func (t *tx) finish() error {
 		}
 		if s.counters[c.counter] += c.n; s.counters[c.counter] == 0 {
 			delete(s.counters, c.counter) // tenants and keys come and go
-			t.del(counterKey(c.counter))
+			t.del(appendCounter(t.key, c.counter))
 			continue
 		}
-		t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(s.counters[c.counter]))
-		t.set(counterKey(c.counter), t.value)
+		t.setNumber(appendCounter(t.key, c.counter), uint64(s.counters[c.counter]))
 	}
 	if now-s.clockAt >= clockInterval {
 		s.clockAt = now
-		t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(now))
-		t.set(metaClock, t.value)
+		t.setNumber(append(t.key, metaClock...), uint64(now))
 	}
 	s.due.lower(t.due)
 	s.ended.lower(t.ended)
@@ -324,11 +353,11 @@ func (t *tx) settle() error {
 	}
 	s.sync(t.number) // before anyone is told
 	t.done.Done()
-	t.drop()
 	for _, ch := range t.changes {
 		s.publish(ch)
 	}
 	s.feed.advance(t.nextEvent)
+	t.drop()
 	return nil
 }
 
@@ -376,8 +405,7 @@ func (s *Store) finish(t *tx, pend *commit) error {
 // writeClock commits the clock alone.
 func (s *Store) writeClock() error {
 	t := s.newTx(s.now())
-	t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(t.now.UnixMilli()))
-	t.set(metaClock, t.value)
+	t.setNumber(append(t.key, metaClock...), uint64(t.now.UnixMilli()))
 	if err := t.apply(context.Background()); err != nil {
 		return err
 	}

@@ -1,6 +1,11 @@
 package pebblestore
 
-import "sessiond.example/sessiond"
+import (
+	"context"
+	"errors"
+
+	"sessiond.example/sessiond"
+)
 
 // Stored is what the codec keeps beside the record.
 type Stored struct {
@@ -37,4 +42,15 @@ func (s *Store) HoldStripe(k sessiond.Key) (release func()) {
 
 const ComparerName = comparerName
 
-var MetaFormat = metaFormat
+var (
+	MetaFormat = metaFormat
+	TailMerger = tailMerger
+)
+
+// EncodeTail is what a touch writes.
+func EncodeTail(s Stored) []byte { return appendTail(nil, &state{rec: s.Record, filed: s.Filed}) }
+
+// Compact brings everything to where the engine keeps old keys.
+func (s *Store) Compact(ctx context.Context) error {
+	return errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, false))
+}

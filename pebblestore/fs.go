@@ -20,6 +20,8 @@ import (
 //     way. Pebble would report it to waiting commits, if there are any, and
 //     panic with locks held when it comes to the end of the log.
 //   - Only the owner can read the files.
+//   - A log has its length before it is written, which makes syncs cheaper. What is
+//     not written are zeros, that Pebble takes for the end as it does the rest of a log that it uses again.
 type guardedFS struct {
 	vfs.FS
 	private bool        // set the mode of new files
@@ -117,6 +119,14 @@ type logFile struct {
 func (f logFile) Write(b []byte) (int, error) {
 	n, err := f.File.Write(b)
 	return n, f.fs.told(err)
+}
+
+// Preallocate is a hint, whose failure Pebble ignores.
+func (f logFile) Preallocate(offset, length int64) error {
+	if !f.fs.private {
+		return f.File.Preallocate(offset, length)
+	}
+	return preallocate(f.Fd(), offset, length)
 }
 
 func (f logFile) Sync() error     { return f.fs.told(f.File.Sync()) }

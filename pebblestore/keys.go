@@ -12,7 +12,6 @@ import (
 // The first byte of a key says what it is. README.md has the table.
 const (
 	keyRecord  = 'r' // tenant, id: the record
-	keyHead    = 'h' // tenant, id: the last activity of a record that was touched since it was written
 	keyCreated = 'c' // tenant, class, place: list order of a tenant
 	keySubject = 's' // tenant, subject, class, place: list order of a subject
 	keyDue     = 'd' // time, tenant, id: when the sweeper has to look at a live record
@@ -117,11 +116,11 @@ func appendEventKey(dst []byte, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, keyEvent), seq)
 }
 
-func counterKey(c counter) []byte {
+func appendCounter(dst []byte, c counter) []byte {
 	if c.key != 0 {
-		return binary.BigEndian.AppendUint32([]byte{keyData}, c.key)
+		return binary.BigEndian.AppendUint32(append(dst, keyData), c.key)
 	}
-	return append([]byte{keyActive}, c.tenant...)
+	return append(append(dst, keyActive), c.tenant...)
 }
 
 func parseCounter(b []byte) (c counter, err error) {

@@ -29,6 +29,6 @@ func nextFields(unknown []byte) []byte {
 
 // HasNext reports whether the stored record of k has the field.
 func (s *Store) HasNext(k sessiond.Key) (bool, error) {
-	st, err := readState(s.db, k, readValue)
+	st, err := readState(s.db, k)
 	return err == nil && len(st.unknown) > 0, err
 }

@@ -81,7 +81,7 @@ func (t *tx) surplus(rivals []sessiond.Key, newest int) ([]rival, error) {
 	var found []rival
 	for _, k := range rivals {
 		hash := t.s.hash(k)
-		cur, err := t.s.load(hash, k, readValue)
+		cur, err := t.s.load(hash, k, readState)
 		if err != nil {
 			return nil, unavailable(err)
 		}

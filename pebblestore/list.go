@@ -72,7 +72,7 @@ func (s *Store) fill(
 
 // listed reads a record of the snapshot as it stands at the time of the page.
 func (s *Store) listed(snap *pebble.Snapshot, k sessiond.Key, page *sessiond.Page) (*sessiond.Record, error) {
-	st, err := readState(snap, k, readValue)
+	st, err := readState(snap, k)
 	if err != nil {
 		return nil, err
 	}

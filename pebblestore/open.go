@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ func pebbleOptions(fs vfs.FS, o *Options, logger *engineLogger) *pebble.Options 
 	po := &pebble.Options{
 		FS:       fs,
 		Comparer: &comparer,
+		Merger:   tailMerger,
 		Logger:   logger,
 		// The newest format that does not change how values are stored. A newer one
 		// is a step of its own, since older programs can't open it.
@@ -36,10 +38,11 @@ func pebbleOptions(fs vfs.FS, o *Options, logger *engineLogger) *pebble.Options 
 		MemTableSize:                16 << 20,
 		MemTableStopWritesThreshold: 6,
 		// Start compacting early: reads by key look into every file of level 0.
-		L0CompactionThreshold:      2,
-		L0StopWritesThreshold:      64,
-		LBaseMaxBytes:              64 << 20,
-		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		L0CompactionThreshold: 4,
+		L0StopWritesThreshold: 64,
+		LBaseMaxBytes:         64 << 20,
+		// Not more than leaves a processor for requests, which would wait for a turn otherwise.
+		CompactionConcurrencyRange: func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
 		MaxOpenFiles:               4096,
 		CacheSize:                  o.BlockCache,
 		BytesPerSync:               1 << 20,
@@ -50,10 +53,22 @@ func pebbleOptions(fs vfs.FS, o *Options, logger *engineLogger) *pebble.Options 
 			DataCorruption:  logger.corruption,
 		},
 	}
+	po.Experimental.SpanPolicyFunc = splitByKind
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	return po
+}
+
+// splitByKind has a table end where the next kind of keys begins. New keys of most kinds
+// come after the old ones, or before them. A table that went from the newest of one
+// kind to the newest of another would span the old ones between, and compacting it would write them again.
+func splitByKind(start []byte) (policy pebble.SpanPolicy, end []byte, err error) {
+	kind := start[0]
+	if kind >= keyData && kind <= keyActive {
+		kind = keyActive // a few keys, that may share a table
+	}
+	return policy, []byte{kind + 1}, nil
 }
 
 // openEngine opens Pebble, which panics on some failed syncs after it has cleaned up.

@@ -196,7 +196,7 @@ func TestNewerLayoutIsRefused(t *testing.T) {
 	comparer := *pebble.DefaultComparer
 	comparer.Name = pebblestore.ComparerName
 	db, err := pebble.Open("data", &pebble.Options{
-		FS: disk, Comparer: &comparer, FormatMajorVersion: pebble.FormatTableFormatV6,
+		FS: disk, Comparer: &comparer, Merger: pebblestore.TailMerger, FormatMajorVersion: pebble.FormatTableFormatV6,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ func (s *Store) Get(ctx context.Context, k sessiond.Key) (sessiond.Result, error
 func (s *Store) read(hash uint64, k sessiond.Key) (r *sessiond.Record, now time.Time, err error) {
 	st := s.stripe(hash)
 	st.mu.Lock()
-	cur, err := s.load(hash, k, readValue)
+	cur, err := s.load(hash, k, readState)
 	now = s.now()
 	if err == nil && cur.disk {
 		s.keep(hash, &cur)
@@ -49,36 +49,31 @@ func (s *Store) read(hash uint64, k sessiond.Key) (r *sessiond.Record, now time.
 	return cur.rec, now, cur.pend.wait()
 }
 
-// A reader is readValue or readRare.
-type reader func(from pebble.Reader, key []byte, fn func([]byte) error) error
-
 // readState reads what is stored of k: without record if there is nothing.
-func readState(from pebble.Reader, k sessiond.Key, read reader) (st state, err error) {
+func readState(from pebble.Reader, k sessiond.Key) (st state, err error) {
 	var buf [200]byte
-	err = read(from, appendNamed(buf[:0], keyRecord, k), func(v []byte) error {
+	err = readValue(from, appendNamed(buf[:0], keyRecord, k), func(v []byte) error {
 		st, err = decodeRecord(k, v)
 		return err
 	})
-	if err != nil || st.rec == nil || !st.rec.EndedAt.IsZero() {
-		return st, err
-	}
-	err = readRare(from, appendNamed(buf[:0], keyHead, k), st.addHead)
 	return st, err
 }
 
-// readRare is readValue for a key that is probably not there. Pebble's Get does not
+// readAbsent is readState for a session that is probably not there. Pebble's Get does not
 // ask the filters of the last level, which has most of the keys.
-func readRare(from pebble.Reader, key []byte, fn func([]byte) error) error {
+func readAbsent(from pebble.Reader, k sessiond.Key) (st state, err error) {
 	it, err := from.NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
-		return err
+		return st, err
 	}
+	var buf [200]byte
+	key := appendNamed(buf[:0], keyRecord, k)
 	if !it.SeekPrefixGE(key) {
-		return errors.Join(it.Error(), it.Close())
+		return st, errors.Join(it.Error(), it.Close())
 	}
 	v, err := it.ValueAndErr()
 	if err == nil && bytes.Equal(it.Key(), key) {
-		err = fn(v)
+		st, err = decodeRecord(k, v)
 	}
-	return errors.Join(err, it.Close())
+	return st, errors.Join(err, it.Close())
 }

@@ -53,12 +53,13 @@ func (s *Store) scan(
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		st, err := readState(snap, k, readValue)
+		v, err := it.ValueAndErr()
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		if st.rec == nil {
-			return nil, unavailable(corrupt("a record that is listed and not there"))
+		st, err := decodeRecord(k, v)
+		if err != nil {
+			return nil, unavailable(err)
 		}
 		records = append(records, st.rec.At(now))
 	}

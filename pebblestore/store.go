@@ -84,6 +84,8 @@ type Store struct {
 	failed      atomic.Pointer[error]
 	onFatal     func(error)
 
+	txs sync.Pool // of *tx
+
 	stripes  [stripeCount]stripe
 	subjects [subjectCount]sync.Mutex // taken before stripes
 	sweeping sync.Mutex

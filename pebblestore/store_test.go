@@ -1,11 +1,17 @@
 package pebblestore_test
 
 import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
 
 	"sessiond.example/sessiond"
 	"sessiond.example/sessiond/pebblestore"
@@ -53,6 +59,85 @@ func fixture(t testing.TB) storetest.Fixture {
 
 func TestStore(t *testing.T)      { storetest.Run(t, fixture) }
 func TestConcurrent(t *testing.T) { storetest.RunConcurrent(t, fixture) }
-func TestModel(t *testing.T)      { storetest.RunModel(t, fixture) }
+
+// TestTouchesAreMergedIntoRecords touches a session of which the record and earlier touches are in
+// tables, in memory and in the log.
+func TestTouchesAreMergedIntoRecords(t *testing.T) {
+	t.Parallel()
+	disk, h := vfs.NewCrashableMem(), &hands{}
+	s := open(t, "data", pebblestore.Options{FS: disk, Clock: h, RecordCache: 1})
+	r := create(t, s, "s", "user", time.Hour)
+	create(t, s, "other", "user", time.Hour)
+	for i := range 8 {
+		h.advance(time.Second)
+		res, err := s.Touch(t.Context(), r.Key, sessiond.Incarnation{}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			if err := s.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := get(t, s, "s"); !cmp.Equal(got, res.Record) || !got.LastActiveAt.Equal(h.Wall()) {
+			t.Errorf("touch %d: read %+v, want %+v", i, got, res.Record)
+		}
+		again := open(t, "data", pebblestore.Options{FS: disk.CrashClone(vfs.CrashCloneCfg{}), Clock: h})
+		if got := get(t, again, "s"); !cmp.Equal(got, res.Record) {
+			t.Errorf("touch %d: after a crash %+v, want %+v", i, got, res.Record)
+		}
+		closeStore(t, again)
+	}
+	if got := get(t, s, "other"); !got.LastActiveAt.Equal(epoch) {
+		t.Errorf("a session beside it was active at %v", got.LastActiveAt)
+	}
+	res, err := s.Update(t.Context(), r.Key, change)
+	if err == nil {
+		err = s.Compact(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, s, "s"); !cmp.Equal(got, res.Record) || !got.LastActiveAt.Equal(h.Wall()) {
+		t.Errorf("updated: read %+v, want %+v", got, res.Record)
+	}
+	closeStore(t, s)
+}
+
+// TestLogEndsInZeros opens a copy of a store in use, as a crash leaves it. The log has been given its
+// length before it was written.
+func TestLogEndsInZeros(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	s := open(t, dir, pebblestore.Options{})
+	defer closeStore(t, s)
+	for round := range 2 {
+		for i := range 200 {
+			create(t, s, fmt.Sprintf("s%d-%d", round, i), "user", time.Hour)
+		}
+		copied := filepath.Join(t.TempDir(), "copy")
+		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		logs, err := filepath.Glob(filepath.Join(copied, "*.log"))
+		if err != nil || len(logs) == 0 {
+			t.Fatal(logs, err)
+		}
+		last, err := os.ReadFile(logs[len(logs)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(bytes.TrimRight(last, "\x00")); runtime.GOOS == "linux" && (n == 0 || n > len(last)/2) {
+			t.Errorf("the log has %d of %d bytes", n, len(last))
+		}
+		again := open(t, copied, pebblestore.Options{})
+		for i := range 200 {
+			get(t, again, fmt.Sprintf("s%d-%d", round, i))
+		}
+		closeStore(t, again)
+	}
+}
+
+func TestModel(t *testing.T) { storetest.RunModel(t, fixture) }
 
 var _ sessiond.Store = (*pebblestore.Store)(nil)

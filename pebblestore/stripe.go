@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"sessiond.example/sessiond"
 )
 
@@ -59,14 +61,16 @@ type current struct {
 }
 
 // load finds the current state of k. The caller holds its stripe.
-func (s *Store) load(hash uint64, k sessiond.Key, read reader) (current, error) {
+func (s *Store) load(
+	hash uint64, k sessiond.Key, read func(pebble.Reader, sessiond.Key) (state, error),
+) (current, error) {
 	if ch := s.stripe(hash).pending[k]; ch != nil {
 		return current{state: ch.state, pend: ch.commit}, nil
 	}
 	if st, ok := s.cache.peek(hash, k); ok {
 		return current{state: st}, nil
 	}
-	st, err := readState(s.db, k, read)
+	st, err := read(s.db, k)
 	return current{state: st, disk: true}, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -29,6 +30,9 @@ const (
 	// sweepBatch is how many sessions are locked and committed together. It bounds
 	// how long a reader may have to wait for a stripe.
 	sweepBatch = 32
+	// sweepAhead is for how many batches a pass goes on before the first of them is settled.
+	// Readers of their sessions wait until then.
+	sweepAhead = 4
 	// countTo is where the count of the backlog stops.
 	countTo = 10_000
 	// lookAt is how many entries of the backlog are compared with their records.
@@ -56,7 +60,7 @@ func (s *Store) Sweep(ctx context.Context, p sessiond.SweepParams) (sessiond.Swe
 	return sw.res, err
 }
 
-// A sweep is one pass. Its commits wait for the disk together at the end.
+// A sweep is one pass. Its commits wait for the disk together, a few batches later or at the end.
 type sweep struct {
 	ctx     context.Context
 	s       *Store
@@ -124,6 +128,7 @@ func (sw *sweep) walk(f *frontier, kind byte, until int64, act func([]entry) err
 			}
 			seen += len(batch)
 			batch = batch[:0]
+			runtime.Gosched() // requests must not wait for a whole pass
 			if size = min(sweepBatch, room(seen)); size <= 0 {
 				reached = ms
 				return false, nil
@@ -208,7 +213,7 @@ func (sw *sweep) locked(batch []entry, fn func(t *tx, hash uint64, e entry, cur 
 	t := s.newTx(s.now())
 	for _, e := range batch {
 		hash := s.hash(e.key)
-		cur, err := s.load(hash, e.key, readValue)
+		cur, err := s.load(hash, e.key, readState)
 		if err != nil {
 			t.drop()
 			return unavailable(err)
@@ -219,7 +224,11 @@ func (sw *sweep) locked(batch []entry, fn func(t *tx, hash uint64, e entry, cur 
 		return err
 	}
 	sw.applied = append(sw.applied, t)
-	return nil
+	if len(sw.applied) <= sweepAhead {
+		return nil
+	}
+	t, sw.applied = sw.applied[0], sw.applied[1:]
+	return t.settle() // which has hardly to wait, as it came long before
 }
 
 // end ends sessions whose deadline has passed, and files those again that were
@@ -235,7 +244,7 @@ func (sw *sweep) end(batch []entry) error {
 			deadline := r.Deadline().UnixMilli()
 			t.del(appendDue(t.key, keyDue, e.ms, e.key))
 			t.fileDue(deadline, e.key)
-			t.head(hash, &cur.state, r, deadline).cold = true
+			t.tail(hash, &cur.state, r, deadline).cold = true
 		default:
 			over := *r
 			over.Expire()
@@ -278,7 +287,7 @@ func (sw *sweep) backlog(nowMS int64) error {
 	seen := 0
 	return sw.each(&sw.s.due, keyDue, nowMS, func(ms int64, k sessiond.Key) (bool, error) {
 		if seen++; seen <= lookAt {
-			st, err := readState(sw.s.db, k, readValue)
+			st, err := readState(sw.s.db, k)
 			if err != nil {
 				return false, unavailable(err)
 			}
@@ -316,7 +325,7 @@ func (sw *sweep) trim() error {
 	}
 	t := s.newTx(sw.now)
 	t.keep(t.b.DeleteRange(appendEventKey(nil, first), appendEventKey(nil, cut), nil))
-	t.set(metaFeed, bigEndian(cut))
+	t.setNumber(append(t.key, metaFeed...), cut)
 	if err := t.apply(sw.ctx); err != nil {
 		return err
 	}

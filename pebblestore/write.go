@@ -39,7 +39,7 @@ func (s *Store) create(ctx context.Context, c *sessiond.Creation) (
 		st.mu.Lock()
 		defer st.mu.Unlock()
 	}
-	cur, err := s.load(hash, k, readRare)
+	cur, err := s.load(hash, k, readAbsent)
 	if err != nil {
 		return res, nil, nil, unavailable(err)
 	}
@@ -118,7 +118,7 @@ func (u *update) run() (res sessiond.Result, pend *commit, err error) {
 		st.mu.Lock()
 		defer st.mu.Unlock()
 	}
-	old, err := s.load(hash, u.key, readValue)
+	old, err := s.load(hash, u.key, readState)
 	if err != nil {
 		return res, nil, unavailable(err)
 	}
@@ -203,7 +203,7 @@ func (s *Store) touch(ctx context.Context, k sessiond.Key, inc sessiond.Incarnat
 	st := s.stripe(hash)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	old, err := s.load(hash, k, readValue)
+	old, err := s.load(hash, k, readState)
 	if err != nil {
 		return res, nil, nil, unavailable(err)
 	}
@@ -227,7 +227,7 @@ func (s *Store) touch(ctx context.Context, k sessiond.Key, inc sessiond.Incarnat
 	r := *old.rec
 	r.Touch(at)
 	t := s.newTx(now)
-	t.head(hash, &old.state, &r, old.filed)
+	t.tail(hash, &old.state, &r, old.filed)
 	if err := t.apply(ctx); err != nil {
 		return res, nil, nil, err
 	}
@@ -256,7 +256,7 @@ func (s *Store) erase(
 	st := s.stripe(hash)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	old, err := s.load(hash, k, readValue)
+	old, err := s.load(hash, k, readState)
 	if err != nil {
 		return nil, nil, unavailable(err)
 	}

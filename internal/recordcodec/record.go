@@ -39,15 +39,11 @@ const (
 	recEndReason     = 18
 	recEndNote       = 19
 	recEndedBy       = 20 // pair: subject, client
-	recFiled         = 21 // time of the record's entry in the due index
 )
 
 // A Stored is a record with what is kept beside it in the same value.
 type Stored struct {
 	Record *sessiond.Record
-	// Filed is the time of the record's entry in the store's index of deadlines, in
-	// milliseconds of Unix time; 0 for stores that do not keep it here.
-	Filed int64
 	// Unknown are the fields that a newer version wrote, as they were read.
 	Unknown []byte
 }
@@ -88,30 +84,23 @@ func AppendRecord(dst []byte, s *Stored) []byte {
 	e.text(recEndReason, string(r.EndReason))
 	e.text(recEndNote, r.EndNote)
 	e.pair(recEndedBy, r.EndedBy.Sub, r.EndedBy.Client, false)
-	e.number(recFiled, s.Filed)
 	return append(e, s.Unknown...)
-}
-
-// body checks the version byte and copies the rest.
-func body(b []byte) (string, error) {
-	switch {
-	case len(b) == 0:
-		return "", corrupt("empty value")
-	case b[0] != Version:
-		return "", corrupt("value of version %d, known is %d", b[0], Version)
-	default:
-		return string(b[1:]), nil
-	}
 }
 
 // DecodeRecord reads the value of the record of k. The result shares no memory with
 // b. The error is an [Error] when b is of another version or malformed. A record
 // may lack anything, since stores keep some of it elsewhere: they check what they need.
-func DecodeRecord(k sessiond.Key, b []byte) (Stored, error) {
-	s, err := body(b)
-	if err != nil {
-		return Stored{}, err
+func DecodeRecord(k sessiond.Key, b []byte) (Stored, error) { return DecodeText(k, string(b)) }
+
+// DecodeText is [DecodeRecord] for a value that is a string. The texts of the result are parts of it.
+func DecodeText(k sessiond.Key, s string) (Stored, error) {
+	switch {
+	case s == "":
+		return Stored{}, corrupt("empty value")
+	case s[0] != Version:
+		return Stored{}, corrupt("value of version %d, known is %d", s[0], Version)
 	}
+	s = s[1:]
 	r := &sessiond.Record{Key: k}
 	st := Stored{Record: r}
 	var d decoder
@@ -187,8 +176,6 @@ func (d *decoder) record(f field, st *Stored) (known bool) {
 		r.EndNote = d.text(f)
 	case recEndedBy:
 		r.EndedBy.Sub, r.EndedBy.Client = d.pair(f)
-	case recFiled:
-		st.Filed = d.number(f)
 	default:
 		return false
 	}

@@ -66,7 +66,7 @@ func genRecord(t *rapid.T) *sessiond.Record {
 
 func TestRecordRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		in := recordcodec.Stored{Record: genRecord(t), Filed: rapid.Int64().Draw(t, "filed")}
+		in := recordcodec.Stored{Record: genRecord(t)}
 		if rapid.Bool().Draw(t, "newer") {
 			in.Unknown = protowire.AppendString(protowire.AppendTag(nil, 200, protowire.BytesType), "from the future")
 		}
@@ -114,7 +114,7 @@ func TestBytesStay(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		"record": {recordcodec.AppendRecord(nil, &recordcodec.Stored{Record: r, Filed: 5}), wantRecord},
+		"record": {recordcodec.AppendRecord(nil, &recordcodec.Stored{Record: r}), wantRecord},
 		"event":  {recordcodec.AppendEvent(nil, &e), wantEvent},
 	} {
 		if got := hex.EncodeToString(tt.got); got != tt.want {
@@ -126,7 +126,7 @@ func TestBytesStay(t *testing.T) {
 const (
 	wantRecord = "010a0c0102030000000000000000001201731a030a01611a060a0162120132220178280730aeb6d2848e3738aeb6d2848e37" +
 		"40aeb6d2848e3748ae93ae868e3750e0d403580162040a0262796a20090000000000000000000000000000000000000000000000" +
-		"0000000000000000a80105"
+		"0000000000000000"
 	wantEvent = "0a12415149444141414141414141414141412e31120f73657373696f6e2e6372656174656418aeb6d2848e372201742a016932" +
 		"0173380152040a0262795a03726571"
 )
@@ -156,7 +156,7 @@ func TestRefusals(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	r := sample()
 	e := r.Event(sessiond.EventCreated, r.CreatedBy, "req")
-	f.Add(recordcodec.AppendRecord(nil, &recordcodec.Stored{Record: r, Filed: 5}))
+	f.Add(recordcodec.AppendRecord(nil, &recordcodec.Stored{Record: r}))
 	f.Add(recordcodec.AppendEvent(nil, &e))
 	f.Add([]byte("\x01\"\x00")) // data of no bytes
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package pebblestore
+
+func preallocate(fd uintptr, offset, length int64) error { return nil }
