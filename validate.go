@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"sessiond.example/sessiond/internal/strictjson"
 )
 
 // Bounds of what callers may put into a session.
@@ -110,8 +112,7 @@ func (v *validator) labels(labels map[string]string) {
 }
 
 func (v *validator) expiresIn(d time.Duration, p *Policy) {
-	v.check(d >= time.Second && d <= p.MaxLifetime && d%time.Second == 0, "/expires_in",
-		fmt.Sprintf("must be a whole number of seconds from 1 to %d", p.MaxLifetime/time.Second))
+	v.wholeSeconds(d, time.Second, p.MaxLifetime, "/expires_in")
 }
 
 func (v *validator) idleTimeout(d time.Duration, p *Policy) {
@@ -119,19 +120,30 @@ func (v *validator) idleTimeout(d time.Duration, p *Policy) {
 	if p.MaxIdleTimeout > 0 {
 		least, most = time.Second, p.MaxIdleTimeout
 	}
-	v.check(d >= least && d <= most && d%time.Second == 0, "/idle_timeout",
-		fmt.Sprintf("must be a whole number of seconds from %d to %d", least/time.Second, most/time.Second))
+	v.wholeSeconds(d, least, most, "/idle_timeout")
+}
+
+func (v *validator) wholeSeconds(d, least, most time.Duration, pointer string) {
+	if d < least || d > most || d%time.Second != 0 {
+		v.check(false, pointer,
+			fmt.Sprintf("must be a whole number of seconds from %d to %d", least/time.Second, most/time.Second))
+	}
 }
 
 // data checks a JSON object from the caller and returns it without white space.
 func (v *validator) data(data jsontext.Value, p *Policy) jsontext.Value {
-	if ValidateJSON(data, maxDataNesting) != nil || data.Kind() != '{' {
+	valid, compact := strictjson.Valid(data, maxDataNesting)
+	if !valid && ValidateJSON(data, maxDataNesting) != nil || data.Kind() != '{' {
 		v.check(false, "/data", "must be a JSON object, without duplicate members and not nested too deep")
 		return nil
 	}
 	data = data.Clone()
-	// Compact fails only on input that ValidateJSON has refused.
-	v.check(data.Compact() == nil, "/data", "must be valid JSON")
-	v.check(len(data) <= p.MaxData, "/data", fmt.Sprintf("must be at most %d bytes of compact JSON", p.MaxData))
+	if !valid || !compact {
+		// Compact fails only on input that ValidateJSON has refused.
+		v.check(data.Compact() == nil, "/data", "must be valid JSON")
+	}
+	if len(data) > p.MaxData {
+		v.check(false, "/data", fmt.Sprintf("must be at most %d bytes of compact JSON", p.MaxData))
+	}
 	return data
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sessiond.example/sessiond"
+	"sessiond.example/sessiond/internal/strictjson"
 )
 
 // The functions here read request bodies, strictly: what is not JSON as it
@@ -19,8 +20,8 @@ import (
 func DecodeCreate(body []byte) (p sessiond.CreateParams, err error) {
 	var d decoder
 	var c content
-	err = d.object(body, func(name string, v jsontext.Value) bool {
-		switch name {
+	err = d.object(body, func(name []byte, v jsontext.Value) bool {
+		switch string(name) {
 		case "id":
 			p.ID = sessiond.ID(d.text("/id", v))
 			d.check(p.ID != "", "/id", "must not be empty")
@@ -39,7 +40,7 @@ func DecodeCreate(body []byte) (p sessiond.CreateParams, err error) {
 func DecodeUpdate(body []byte) (p sessiond.UpdateParams, err error) {
 	var d decoder
 	var c content
-	err = d.object(body, func(name string, v jsontext.Value) bool { return d.content(&c, name, v) })
+	err = d.object(body, func(name []byte, v jsontext.Value) bool { return d.content(&c, name, v) })
 	p.Data, p.Labels, p.ExpiresIn, p.IdleTimeout = c.data, c.labels, c.expiresIn, c.idleTimeout
 	return p, err
 }
@@ -52,10 +53,10 @@ type content struct {
 }
 
 // content reads one member of c and reports whether it is one.
-func (d *decoder) content(c *content, name string, v jsontext.Value) bool {
-	switch name {
+func (d *decoder) content(c *content, name []byte, v jsontext.Value) bool {
+	switch string(name) {
 	case "data":
-		c.data = v
+		c.data = v.Clone() // the body is not ours to keep
 	case "labels":
 		c.labels = d.labels(v)
 	case "expires_in":
@@ -74,8 +75,8 @@ func DecodeRotate(body []byte) (p sessiond.RotateParams, err error) {
 		return p, nil
 	}
 	var d decoder
-	err = d.object(body, func(name string, v jsontext.Value) bool {
-		switch name {
+	err = d.object(body, func(name []byte, v jsontext.Value) bool {
+		switch string(name) {
 		case "token":
 			p.Token = sessiond.Token(d.text("/token", v))
 			d.check(p.Token != "", "/token", "must not be empty")
@@ -97,15 +98,15 @@ func DecodeEmpty(body []byte) error {
 		return nil
 	}
 	var d decoder
-	return d.object(body, func(string, jsontext.Value) bool { return false })
+	return d.object(body, func([]byte, jsontext.Value) bool { return false })
 }
 
 // DecodeVerify reads the body of a verify. A token of any text is well-formed.
 func DecodeVerify(body []byte) (t sessiond.Token, p sessiond.VerifyParams, err error) {
 	var d decoder
 	given := false
-	err = d.object(body, func(name string, v jsontext.Value) bool {
-		switch name {
+	err = d.object(body, func(name []byte, v jsontext.Value) bool {
+		switch string(name) {
 		case "token":
 			t, given = sessiond.Token(d.text("/token", v)), true
 		case "touch":
@@ -122,53 +123,69 @@ func DecodeVerify(body []byte) (t sessiond.Token, p sessiond.VerifyParams, err e
 	return t, p, err
 }
 
-type decoder struct{ bad sessiond.InvalidError }
+// A decoder collects what is wrong with a message.
+type decoder struct{ bad []sessiond.FieldError }
 
 func (d *decoder) check(ok bool, pointer, detail string) {
 	if !ok {
-		d.bad.Fields = append(d.bad.Fields, sessiond.FieldError{Pointer: pointer, Detail: detail})
+		d.bad = append(d.bad, sessiond.FieldError{Pointer: pointer, Detail: detail})
 	}
 }
 
 // object calls known for every member of body; known reports whether the
 // member is one of the message's.
-func (d *decoder) object(body []byte, known func(name string, v jsontext.Value) bool) error {
-	if err := sessiond.ValidateJSON(body, sessiond.MaxNesting); err != nil {
-		return err
+func (d *decoder) object(body []byte, known func(name []byte, v jsontext.Value) bool) error {
+	var buf [strictjson.MaxMembers]strictjson.Member
+	members, sure := strictjson.Members(buf[:0], body, sessiond.MaxNesting)
+	if !sure {
+		if err := sessiond.ValidateJSON(body, sessiond.MaxNesting); err != nil {
+			return err
+		}
+		var err error
+		if members, err = objectMembers(body); err != nil {
+			return err
+		}
 	}
-	return d.members(body, known)
+	for _, m := range members {
+		if !known(m.Name, m.Value) {
+			d.check(false, pointer(string(m.Name)), "unknown member")
+		}
+	}
+	if len(d.bad) > 0 {
+		return &sessiond.InvalidError{Fields: d.bad}
+	}
+	return nil
 }
 
-// members is object for a value that has been validated with its surroundings.
-func (d *decoder) members(body []byte, known func(name string, v jsontext.Value) bool) error {
+// objectMembers are the members of a value that is known to be valid.
+func objectMembers(body []byte) (members []strictjson.Member, err error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
-		return fmt.Errorf("%w: the body must be a JSON object", sessiond.ErrMalformed)
+		return nil, fmt.Errorf("%w: the body must be a JSON object", sessiond.ErrMalformed)
 	}
 	for dec.PeekKind() != '}' {
 		name, err := dec.ReadToken()
 		if err != nil {
-			return fmt.Errorf("%w: member name", sessiond.ErrMalformed)
+			return nil, fmt.Errorf("%w: member name", sessiond.ErrMalformed)
 		}
-		text := name.String()
+		m := strictjson.Member{Name: []byte(name.String())}
 		value, err := dec.ReadValue()
 		if err != nil {
-			return fmt.Errorf("%w: member value", sessiond.ErrMalformed)
+			return nil, fmt.Errorf("%w: member value", sessiond.ErrMalformed)
 		}
-		if !known(text, value.Clone()) {
-			d.check(false, pointer(text), "unknown member")
-		}
+		m.Value = value.Clone()
+		members = append(members, m)
 	}
-	if len(d.bad.Fields) > 0 {
-		return &d.bad
-	}
-	return nil
+	return members, nil
 }
 
 func (d *decoder) text(pointer string, v jsontext.Value) string {
 	if v.Kind() != '"' {
 		d.check(false, pointer, "must be a string")
 		return ""
+	}
+	if bytes.IndexByte(v, '\\') < 0 {
+		return string(v[1 : len(v)-1])
 	}
 	b, err := jsontext.AppendUnquote(nil, v)
 	d.check(err == nil, pointer, "must be a string")
@@ -190,13 +207,15 @@ func (d *decoder) labels(v jsontext.Value) map[string]string {
 		d.check(false, "/labels", "must be an object of strings")
 		return nil
 	}
-	var inner decoder
-	err := inner.members(v, func(name string, v jsontext.Value) bool {
-		labels[name] = inner.text("/labels"+pointer(name), v)
+	// It fails with nothing but what is in d.bad, since v was validated with its surroundings.
+	_ = d.object(v, func(name []byte, v jsontext.Value) bool {
+		label, at := string(name), "/labels"
+		if v.Kind() != '"' {
+			at += pointer(label)
+		}
+		labels[label] = d.text(at, v)
 		return true
 	})
-	d.bad.Fields = append(d.bad.Fields, inner.bad.Fields...)
-	d.check(err == nil || len(inner.bad.Fields) > 0, "/labels", "must be an object of strings")
 	return labels
 }
 
