@@ -56,10 +56,11 @@ func (m *Manager) Create(ctx context.Context, p CreateParams) (_ *Session, _ Tok
 	if err != nil {
 		return nil, "", err
 	}
-	s, err := m.WithoutData().tagged(res.Record)
+	s, err := m.session(res.Record, false)
 	if err != nil {
 		return nil, "", err
 	}
+	s.ETag = etag(res.Record.Incarnation, res.Record.Version)
 	if !m.withoutData {
 		s.Data = data
 	}

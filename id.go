@@ -88,12 +88,23 @@ func uuidBytes(s string) (u [16]byte, ok bool) {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return u, false
 	}
-	compact := s[:8] + s[9:13] + s[14:18] + s[19:23] + s[24:]
-	if strings.ToLower(compact) != compact {
-		return u, false
+	n := 0 // digits seen
+	for i := range len(s) {
+		var digit byte
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			digit = c - '0'
+		case c >= 'a' && c <= 'f':
+			digit = c - 'a' + 10
+		case c == '-' && (i == 8 || i == 13 || i == 18 || i == 23):
+			continue
+		default:
+			return u, false
+		}
+		u[n/2] = u[n/2]<<4 | digit
+		n++
 	}
-	_, err := hex.Decode(u[:], []byte(compact))
-	return u, err == nil
+	return u, true
 }
 
 // appendParts joins parts so that different lists never give the same bytes.

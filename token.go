@@ -51,7 +51,10 @@ func (t Token) LogValue() slog.Value { return slog.StringValue(redactedToken) }
 func (t Token) MarshalText() ([]byte, error) { return []byte(redactedToken), nil }
 
 // Hash is what stores keep in place of the token.
-func (t Token) Hash() TokenHash { return sha256.Sum256([]byte(t)) }
+func (t Token) Hash() TokenHash {
+	var buf [MaxTokenLength]byte // tokens of ours fit, and need no allocation
+	return sha256.Sum256(append(buf[:0], t...))
+}
 
 // matches compares in constant time.
 func (h TokenHash) matches(o TokenHash) bool { return subtle.ConstantTimeCompare(h[:], o[:]) == 1 }
@@ -66,10 +69,14 @@ const (
 	tokenSecretSize  = 32
 )
 
+// strictBase64 has one text for each sequence of bytes, except for line breaks.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
 var errToken = errors.New("not a token")
 
 func newToken(k Key) Token {
-	b := make([]byte, 0, 160)
+	var buf [160]byte // enough without allocating, but for the longest IDs
+	b := buf[:0]
 	if u, ok := uuidBytes(string(k.ID)); ok {
 		b = appendParts(append(b, tokenVersionUUID), k.Tenant)
 		b = append(b, u[:]...)
@@ -80,7 +87,8 @@ func newToken(k Key) Token {
 	rand.Read(secret[:])
 	b = append(b, secret[:]...)
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
-	return Token(TokenPrefix + base64.RawURLEncoding.EncodeToString(b))
+	var text [MaxTokenLength]byte
+	return Token(base64.RawURLEncoding.AppendEncode(append(text[:0], TokenPrefix...), b))
 }
 
 // key is the session that t claims to belong to. Only one text is accepted for
@@ -91,7 +99,7 @@ func (t Token) key() (Key, error) {
 		return Key{}, errToken
 	}
 	var buf [(MaxTokenLength*3 + 3) / 4]byte
-	n, err := base64.RawURLEncoding.Strict().Decode(buf[:], []byte(body))
+	n, err := strictBase64.Decode(buf[:], []byte(body))
 	if err != nil || n < 1+tokenSecretSize+4 {
 		return Key{}, errToken
 	}
