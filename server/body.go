@@ -13,7 +13,7 @@ import (
 // readBody reads the request's body as far as the limit allows. Whatever Content-Length says, no more is read.
 func (c *call) readBody(kind bodyKind) error {
 	r := c.r
-	if r.ContentLength == 0 && (kind == noBody || kind == optionalJSON) {
+	if kind == anyBody || r.ContentLength == 0 && (kind == noBody || kind == optionalJSON) {
 		return nil
 	}
 	if kind == noBody {
@@ -61,21 +61,17 @@ func (c *call) tooLarge() error {
 	return refuse(api.CodeBodyTooLarge, "the body is too large")
 }
 
-func (c *call) readAll() ([]byte, error) {
-	reader := http.MaxBytesReader(c.w, c.r.Body, c.cfg.MaxBody)
-	var body []byte
-	var err error
-	if n := c.r.ContentLength; n > 0 {
+func (c *call) readAll() (body []byte, err error) {
+	if n := c.r.ContentLength; n > 0 { // and within the limit
 		body = make([]byte, n)
-		_, err = io.ReadFull(reader, body)
+		_, err = io.ReadFull(c.r.Body, body)
 	} else {
-		body, err = io.ReadAll(reader)
+		body, err = io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.cfg.MaxBody))
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return nil, c.tooLarge()
+		}
 	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, c.tooLarge()
-	case err != nil:
+	if err != nil {
 		c.set("Connection", "close")
 		return nil, malformed("the body could not be read to its end")
 	}

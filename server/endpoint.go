@@ -95,11 +95,11 @@ func (c *call) observe() {
 }
 
 // serve does what all routes have in common, in the order in which refusals are due: credential, then whether there is
-// such a resource, permission, input. The rest is up to the route's handler.
+// such a resource, permission, input, room. The rest is up to the route's handler.
 func (c *call) serve() error {
 	if name, ok := gatewayName(c.r.URL); ok && c.gateways[name] != nil {
 		c.useRoute(c.table.gateway, c.table.gateway.methods[""])
-		return c.forwardAuth()
+		return c.handle()
 	}
 	res, id := c.table.lookup(c.r.URL)
 	if res != nil {
@@ -129,10 +129,7 @@ func (c *call) serve() error {
 	if !c.route.query && c.r.URL.RawQuery != "" {
 		return malformed("there are no query parameters here")
 	}
-	if err := c.readBody(c.route.body); err != nil {
-		return err
-	}
-	return c.route.handler(c)
+	return c.handle()
 }
 
 func (c *call) useRoute(res *resource, rt *route) {
@@ -279,7 +276,9 @@ func requestID(values []string) string {
 	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:8], rand.Uint64())
 	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
-	return hex.EncodeToString(b[:])
+	var text [2 * len(b)]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
 }
 
 func validRequestID(s string) bool {

@@ -12,6 +12,7 @@ type RouteInfo struct {
 	Method, Pattern, Op string
 	AnyOf               []auth.Permissions
 	HasBody             bool
+	Class               string // of admission; empty for none
 }
 
 // Routes is the route table.
@@ -19,7 +20,11 @@ func Routes() []RouteInfo {
 	var infos []RouteInfo
 	for _, r := range routes() {
 		hasBody := r.body == jsonBody || r.body == patchBody || r.body == formBody
-		infos = append(infos, RouteInfo{r.method, r.pattern, r.op, r.anyOf, hasBody})
+		class := ""
+		if r.class != classNone {
+			class = newGate(64).Stats()[r.class-1].Name
+		}
+		infos = append(infos, RouteInfo{r.method, r.pattern, r.op, r.anyOf, hasBody, class})
 	}
 	return infos
 }
@@ -46,6 +51,9 @@ func GatewayToken(cookie string, foreign []string, h http.Header) (t sessiond.To
 
 // EncodeSubject is encodeSubject.
 func EncodeSubject(s string) string { return encodeSubject(s) }
+
+// CloseBeyond is closeBeyond.
+var CloseBeyond = closeBeyond
 
 // EventStreams is how many event streams are open.
 func (s *Server) EventStreams() int { return int(s.streams.Load()) }

@@ -19,6 +19,7 @@ type route struct {
 	body    bodyKind
 	query   bool // takes parameters; otherwise any is refused
 	write   bool // a 503 says whether it was applied
+	class   class
 	handler func(*call) error
 }
 
@@ -42,21 +43,21 @@ func routes() []route {
 	)
 	anyOf := func(p ...auth.Permissions) []auth.Permissions { return p }
 	return []route{
-		{post, api.PathSessions, "create", anyOf(auth.Create), jsonBody, !query, write, (*call).create},
-		{get, api.PathSessions, "list", anyOf(auth.Read, auth.Inspect), noBody, query, !write, (*call).list},
-		{del, api.PathSessions, "revoke_matching", anyOf(auth.Delete), noBody, query, write, (*call).revokeMatching},
-		{get, api.PathSession, "get", anyOf(auth.Read, auth.Inspect), noBody, !query, !write, (*call).get},
-		{put, api.PathSession, "update", anyOf(auth.Update), jsonBody, !query, write, (*call).update},
-		{patch, api.PathSession, "patch", anyOf(auth.Update), patchBody, !query, write, (*call).patch},
-		{del, api.PathSession, "delete", anyOf(auth.Delete), noBody, query, write, (*call).revoke},
-		{post, api.PathTouch, "touch", anyOf(auth.Update), optionalJSON, !query, write, (*call).touch},
-		{post, api.PathRotate, "rotate", anyOf(auth.Create, auth.Verify), optionalJSON, !query, write, (*call).rotate},
-		{post, api.PathVerify, "verify", anyOf(auth.Verify), jsonBody, !query, !write, (*call).verify},
-		{post, api.PathIntrospect, "introspect", anyOf(auth.Verify), formBody, !query, !write, (*call).introspect},
-		{post, api.PathRevoke, "revoke", anyOf(auth.Verify), formBody, !query, write, (*call).revokeToken},
-		{get, api.PathEvents, "events", anyOf(auth.Read, auth.Inspect), noBody, query, !write, (*call).events},
-		{post, api.PathLogout, "backchannel_logout", nil, formBody, !query, write, (*call).backchannelLogout},
-		{"", api.PathAuth, "auth", nil, anyBody, query, !write, (*call).forwardAuth},
+		{post, api.PathSessions, "create", anyOf(auth.Create), jsonBody, !query, write, classWrite, (*call).create},
+		{get, api.PathSessions, "list", anyOf(auth.Read, auth.Inspect), noBody, query, !write, classList, (*call).list},
+		{del, api.PathSessions, "revoke_matching", anyOf(auth.Delete), noBody, query, write, classRevokeMany, (*call).revokeMatching},
+		{get, api.PathSession, "get", anyOf(auth.Read, auth.Inspect), noBody, !query, !write, classCheck, (*call).get},
+		{put, api.PathSession, "update", anyOf(auth.Update), jsonBody, !query, write, classWrite, (*call).update},
+		{patch, api.PathSession, "patch", anyOf(auth.Update), patchBody, !query, write, classWrite, (*call).patch},
+		{del, api.PathSession, "delete", anyOf(auth.Delete), noBody, query, write, classRevoke, (*call).revoke},
+		{post, api.PathTouch, "touch", anyOf(auth.Update), optionalJSON, !query, write, classWrite, (*call).touch},
+		{post, api.PathRotate, "rotate", anyOf(auth.Create, auth.Verify), optionalJSON, !query, write, classWrite, (*call).rotate},
+		{post, api.PathVerify, "verify", anyOf(auth.Verify), jsonBody, !query, !write, classCheck, (*call).verify},
+		{post, api.PathIntrospect, "introspect", anyOf(auth.Verify), formBody, !query, !write, classCheck, (*call).introspect},
+		{post, api.PathRevoke, "revoke", anyOf(auth.Verify), formBody, !query, write, classRevoke, (*call).revokeToken},
+		{get, api.PathEvents, "events", anyOf(auth.Read, auth.Inspect), noBody, query, !write, classNone, (*call).events},
+		{post, api.PathLogout, "backchannel_logout", nil, formBody, !query, write, classRevokeMany, (*call).backchannelLogout},
+		{"", api.PathAuth, "auth", nil, anyBody, query, !write, classCheck, (*call).forwardAuth},
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 
 	"sessiond.example/sessiond"
 	"sessiond.example/sessiond/auth"
+	"sessiond.example/sessiond/internal/admission"
 )
 
 // Config is what [New] needs.
@@ -44,6 +45,9 @@ type Config struct {
 	Heartbeat time.Duration
 	// MaxStreams is how many event streams may be open at once; further ones are answered with 503. Default 1000
 	MaxStreams int
+	// MaxInFlight is how many requests may be in the works at once, at least 64; event streams are not counted. Part of it
+	// is kept for those that end sessions; see admission.go. Further ones are answered with 503. Default 2048
+	MaxInFlight int
 	// Observe is called once for every request, by its goroutine, after the answer was written. Default: none
 	Observe func(Operation)
 	// Trace begins the trace of a request, before anything is done for it. The context goes to everything that follows,
@@ -105,6 +109,7 @@ type Server struct {
 	cfg      Config
 	table    table
 	gateways map[string]*gateway
+	gate     *admission.Gate
 	streams  atomic.Int64
 	closing  context.Context // ends with Shutdown
 	shutdown context.CancelFunc
@@ -118,13 +123,15 @@ func New(cfg Config) (*Server, error) {
 	setDefault(&cfg.MaxBody, 64<<10)
 	setDefault(&cfg.Heartbeat, 15*time.Second)
 	setDefault(&cfg.MaxStreams, 1000)
-	if cfg.MaxBody < 1<<10 || cfg.Heartbeat < 10*time.Millisecond || cfg.MaxStreams < 1 {
-		return nil, errors.New("server: MaxBody must be at least 1 KiB, Heartbeat 10ms and MaxStreams 1")
+	setDefault(&cfg.MaxInFlight, 2048)
+	if cfg.MaxBody < 1<<10 || cfg.Heartbeat < 10*time.Millisecond || cfg.MaxStreams < 1 || cfg.MaxInFlight < 64 {
+		return nil, errors.New("server: MaxBody must be at least 1 KiB, Heartbeat 10ms, MaxStreams 1 and MaxInFlight 64")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, table: newTable(routes()), gateways: make(map[string]*gateway, len(cfg.Gateways))}
+	s.gate = newGate(cfg.MaxInFlight)
 	s.closing, s.shutdown = context.WithCancel(context.Background())
 	for name, g := range cfg.Gateways {
 		if !validGatewayName(name) {

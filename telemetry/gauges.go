@@ -24,11 +24,13 @@ const (
 // be told is absent from that scrape.
 type gauges struct {
 	active, clockOffset, jwksAge, primary, class *prometheus.Desc
+	admissionLimit, admitted, refused            *prometheus.Desc
 
 	failures      prometheus.Counter
 	jwksAges      func() map[string]time.Duration
 	keysetPrimary func() uint32
 	storeClass    func() string
+	admission     func(func(class string, limit, inFlight int, refused uint64))
 
 	mu      sync.Mutex
 	store   sessiond.Store // nil before Metrics.Store
@@ -51,6 +53,11 @@ func newGauges(opts MetricsOptions) *gauges {
 		primary: desc("sessiond_keyset_primary_info", "The key that seals session data now; always 1.", "key_id"),
 		class: desc("sessiond_store_class_info", "What the store keeps of what it has acknowledged, as its settings "+
 			"tell; always 1.", "class"),
+		admissionLimit: desc("sessiond_admission_limit", "Requests of a class that may be in the works at once; it "+
+			"adapts.", "class"),
+		admitted: desc("sessiond_admission_in_flight", "Requests of a class in the works.", "class"),
+		refused: desc("sessiond_admission_refused_total", "Requests of a class that were refused as overloaded.",
+			"class"),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sessiond_store_stats_failures_total",
 			Help: "Times that the store could not be asked for its gauges.",
@@ -58,6 +65,7 @@ func newGauges(opts MetricsOptions) *gauges {
 		jwksAges:      opts.JWKSAge,
 		keysetPrimary: opts.KeysetPrimary,
 		storeClass:    opts.StoreClass,
+		admission:     opts.Admission,
 		tenants:       tenants{most: opts.Tenants, named: make(map[string]bool)},
 	}
 }
@@ -69,6 +77,9 @@ func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- g.jwksAge
 	ch <- g.primary
 	ch <- g.class
+	ch <- g.admissionLimit
+	ch <- g.admitted
+	ch <- g.refused
 }
 
 // Collect implements [prometheus.Collector].
@@ -94,6 +105,13 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		if id := g.keysetPrimary(); id != 0 {
 			gauge(g.primary, 1, strconv.FormatUint(uint64(id), 10))
 		}
+	}
+	if g.admission != nil {
+		g.admission(func(class string, limit, inFlight int, refused uint64) {
+			gauge(g.admissionLimit, float64(limit), class)
+			gauge(g.admitted, float64(inFlight), class)
+			ch <- prometheus.MustNewConstMetric(g.refused, prometheus.CounterValue, float64(refused), class)
+		})
 	}
 }
 

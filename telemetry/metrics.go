@@ -35,6 +35,10 @@ type MetricsOptions struct {
 	// StoreClass tells the class of the store's guarantee, as it was verified last.
 	// Default: no such metric
 	StoreClass func() string
+	// Admission calls back for each class of requests that are admitted together, a
+	// closed set: how many may be in the works, how many are, and how many were
+	// refused. Default: no such metrics
+	Admission func(each func(class string, limit, inFlight int, refused uint64))
 	// LogErrors is Log.Errors. Default: no such metric
 	LogErrors func() uint64
 }

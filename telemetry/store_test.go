@@ -160,6 +160,7 @@ var promisedMetrics = []string{
 	"sessiond_sessions_ended_total", "sessiond_sweep_backlog", "sessiond_sweep_lag_seconds",
 	"sessiond_store_operation_duration_seconds", "sessiond_clock_offset_seconds", "sessiond_auth_failures_total",
 	"sessiond_jwks_age_seconds", "sessiond_keyset_primary_info", "sessiond_store_class_info", "sessiond_event_streams", "sessiond_build_info",
+	"sessiond_admission_limit", "sessiond_admission_in_flight", "sessiond_admission_refused_total",
 	"http_server_request_duration_seconds",
 }
 
@@ -171,6 +172,7 @@ func TestEveryMetricIsThere(t *testing.T) {
 		JWKSAge:       func() map[string]time.Duration { return map[string]time.Duration{"https://id.example.com": 1} },
 		KeysetPrimary: func() uint32 { return 1 },
 		StoreClass:    func() string { return "durable" },
+		Admission:     func(each func(string, int, int, uint64)) { each("write", 128, 3, 7) },
 	})
 	m := l.manager(sessiond.Policy{})
 	s, _, err := m.Create(ctx, sessiond.CreateParams{})

@@ -81,6 +81,7 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (_ 
 		Tenants: cfg.Metrics.Tenants, Version: version, Commit: commit(),
 		JWKSAge: s.verifier.KeyAges, KeysetPrimary: primary, LogErrors: log.Errors,
 		StoreClass: func() string { return string(s.keeps.class()) },
+		Admission:  s.admission,
 	})
 	seams, err := s.trace(ctx)
 	if err != nil {
@@ -107,6 +108,13 @@ func newService(ctx context.Context, cfg *config.Config, log *telemetry.Log) (_ 
 	}
 	s.ops, err = newOpsHandler(s, registry)
 	return s, err
+}
+
+// admission tells the metrics what the server admits. Nobody asks before the service is put together.
+func (s *service) admission(each func(class string, limit, inFlight int, refused uint64)) {
+	for _, a := range s.api.Admissions() {
+		each(a.Class, a.Limit, a.InFlight, a.Refused)
+	}
 }
 
 func gateways(cfg *config.Config) map[string]server.Gateway {

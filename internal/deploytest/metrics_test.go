@@ -116,7 +116,10 @@ func liveOnce(t *testing.T) *prometheus.Registry {
 		JWKSAge:       func() map[string]time.Duration { return map[string]time.Duration{"https://id.example.com": 1} },
 		KeysetPrimary: func() uint32 { return 1 },
 		StoreClass:    func() string { return "durable" },
-		LogErrors:     func() uint64 { return 0 },
+		Admission: func(each func(string, int, int, uint64)) {
+			each("write", 128, 0, 0)
+		},
+		LogErrors: func() uint64 { return 0 },
 	})
 	store := m.Store(memstore.New(memstore.Options{}))
 	manager, err := sessiond.New(sessiond.Config{Store: store, Sealer: sessiond.NoSealing{}})
