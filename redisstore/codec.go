@@ -10,13 +10,14 @@ import (
 	"sessiond.example/sessiond/internal/recordcodec"
 )
 
-// A record is two keys. The head is a small hash with what scripts decide on; the body is
-// everything else, as recordcodec writes it. No fact is in both, so they can't disagree.
+// A record is one value: the head, in a form that scripts can read and a touch can write a
+// part of, and the body with everything else, as recordcodec writes it. No fact is in both,
+// so they can't disagree.
 
 // A state is what is stored of a session.
 type state struct {
 	rec     *sessiond.Record
-	write   string // number of the write that made it; a touch is none
+	write   int64  // number of the write that made it; a touch is none
 	unknown []byte // fields of the body that a newer version wrote
 }
 
@@ -34,76 +35,37 @@ func encodeBody(r *sessiond.Record, unknown []byte) string {
 	return string(recordcodec.AppendRecord(make([]byte, 0, 512+len(r.Data)), &stored))
 }
 
-// The fields of a head, in the order in which scripts return them.
-const (
-	headIncarnation = iota
-	headWrite
-	headCreated
-	headUpdated
-	headActive
-	headExpires
-	headIdle
-	headEnded
-	headFields
-)
+// headSize is the size of a head: the incarnation, then seven numbers of eight bytes. head.lua
+// has the layout.
+const headSize = len(sessiond.Incarnation{}) + 7*8
 
-// decodeState reads a record from its head and body.
-func decodeState(k sessiond.Key, head, body valkey.ValkeyMessage) (state, error) {
-	h, err := head.ToArray()
-	if err != nil || len(h) != headFields {
+// decodeState reads a record.
+func decodeState(k sessiond.Key, m valkey.ValkeyMessage) (state, error) {
+	text, err := m.ToString()
+	if err != nil || len(text) < headSize {
 		return state{}, corrupt("head of %s", k.ID)
 	}
-	text, err := body.ToString()
-	if err != nil {
-		return state{}, corrupt("no body of %s", k.ID)
-	}
-	stored, err := recordcodec.DecodeRecord(k, []byte(text))
+	stored, err := recordcodec.DecodeText(k, text[headSize:])
 	if err != nil {
 		return state{}, corrupt("body of %s: %v", k.ID, err)
 	}
-	d := headDecoder{h: h}
 	r := stored.Record
-	st := state{rec: r, unknown: stored.Unknown, write: d.text(headWrite)}
-	inc := d.text(headIncarnation)
-	if len(inc) != len(r.Incarnation) {
-		d.bad = true
+	n := copy(r.Incarnation[:], text)
+	var numbers [7]int64
+	for i := range numbers {
+		numbers[i] = number(text[n+8*i:])
 	}
-	copy(r.Incarnation[:], inc)
-	r.CreatedAt, r.UpdatedAt = d.time(headCreated), d.time(headUpdated)
-	r.LastActiveAt, r.ExpiresAt = d.time(headActive), d.time(headExpires)
-	r.IdleTimeout = time.Duration(d.number(headIdle)) * time.Millisecond
-	if !h[headEnded].IsNil() {
-		r.EndedAt = d.time(headEnded)
+	r.CreatedAt, r.UpdatedAt, r.LastActiveAt = fromMS(numbers[1]), fromMS(numbers[2]), fromMS(numbers[3])
+	r.ExpiresAt = fromMS(numbers[4])
+	r.IdleTimeout = time.Duration(numbers[5]) * time.Millisecond
+	if numbers[6] != 0 {
+		r.EndedAt = fromMS(numbers[6])
 	}
-	if d.bad || r.Version < 1 || r.IdleTimeout < 0 {
+	if r.Version < 1 || r.IdleTimeout < 0 {
 		return state{}, corrupt("head of %s", k.ID)
 	}
-	return st, nil
+	return state{rec: r, write: numbers[0], unknown: stored.Unknown}, nil
 }
-
-// A headDecoder reads fields and remembers whether one was bad.
-type headDecoder struct {
-	h   []valkey.ValkeyMessage
-	bad bool
-}
-
-func (d *headDecoder) text(field int) string {
-	s, err := d.h[field].ToString()
-	if err != nil {
-		d.bad = true
-	}
-	return s
-}
-
-func (d *headDecoder) number(field int) int64 {
-	n, err := strconv.ParseInt(d.text(field), 10, 64)
-	if err != nil {
-		d.bad = true
-	}
-	return n
-}
-
-func (d *headDecoder) time(field int) time.Time { return fromMS(d.number(field)) }
 
 // Events in the feed are a version byte and the fields. An event without time happened
 // when it was appended.

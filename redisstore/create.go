@@ -72,7 +72,7 @@ func (s *Store) create(ctx context.Context, c *sessiond.Creation, stamp string) 
 	}, times...)
 	args = append(args, encodeBody(r, nil), nonce(), encodeEvent(&e))
 	answer, err := s.write(ctx, &call{createScript, []string{
-		p.head(r.Key), p.body(r.Key), p.meta, p.counts, p.events, p.due, p.live(r.Tenant), p.all,
+		p.record(r.Key), p.clock, p.meta, p.counts, p.events, p.due, p.live(r.Tenant), p.all,
 	}, args})
 	if err != nil {
 		return res, err
@@ -83,14 +83,14 @@ func (s *Store) create(ctx context.Context, c *sessiond.Creation, stamp string) 
 		return res, unknown(err)
 	case status == statusStale:
 		return res, errStale
-	case len(rest) == 0 || status == statusOther && len(rest) != 3:
+	case len(rest) == 0 || status == statusOther && len(rest) != 2:
 		return res, unknown(corrupt("answer of a script"))
 	}
 	if res.Now, err = parseTime(rest[0]); err != nil {
 		return res, unknown(err)
 	}
 	if status == statusOther {
-		holder, err := decodeState(r.Key, rest[1], rest[2])
+		holder, err := decodeState(r.Key, rest[1])
 		if err != nil {
 			return res, unavailable(err)
 		}

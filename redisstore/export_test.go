@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"strconv"
 
 	"sessiond.example/sessiond"
 )
@@ -11,7 +10,7 @@ import (
 // WithClock makes the store's scripts take the time, in milliseconds, from now instead of
 // from the server.
 func (o *Options) WithClock(now func() int64) *Options {
-	o.clock = func() string { return "=" + strconv.FormatInt(now(), 10) }
+	o.shift = func() shift { return shift{ms: now(), given: true} }
 	return o
 }
 
@@ -55,6 +54,31 @@ func FormatPosition(epoch string, n uint64, nonce string) sessiond.Position {
 func ParsePosition(p sessiond.Position, epoch string) (n, sum uint64, ok bool) {
 	v, ok := parsePosition(p, epoch)
 	return v.n[0], v.sum, ok
+}
+
+// GetAround is Get with something done between the two commands that it sends together. It
+// reports whether Get would look again.
+func (s *Store) GetAround(ctx context.Context, k sessiond.Key, between func()) (res sessiond.Result, again bool, err error) {
+	p, t := s.layout.partition(k), s.shift()
+	server, err := s.client.Do(ctx, s.client.B().Time().Build()).ToMessage()
+	if err != nil {
+		return res, false, err
+	}
+	between()
+	values, err := s.client.Do(ctx, s.client.B().Mget().Key(p.clock, p.record(k)).Build()).ToArray()
+	if err != nil {
+		return res, false, err
+	}
+	v, err := parseView(t, server, values)
+	if err != nil {
+		return res, false, err
+	}
+	st, err := v.record(k)
+	res.Now = v.now
+	if err == nil {
+		res.Record = st.rec.At(v.now)
+	}
+	return res, v.doubtful(st), err
 }
 
 // Tag is what the keys of a session begin with.

@@ -27,7 +27,8 @@ type layout struct {
 type partition struct {
 	number int
 	tag    string // what its keys begin with
-	meta   string // clock and feed: now, wall, n, c, f, fc
+	clock  string // its time: see clock.lua
+	meta   string // of the feed: n, c, f, fc
 	counts string // records by tenant and by data key
 	events string // the feed
 	due    string // live records by the time when the sweeper has to look
@@ -40,7 +41,7 @@ func newLayout(prefix string) *layout {
 	for i := range l.sessions {
 		tag := fmt.Sprintf("{%sp%02d}:", prefix, i)
 		l.sessions[i] = partition{
-			number: i, tag: tag, meta: tag + "meta", counts: tag + "counts", events: tag + "events",
+			number: i, tag: tag, clock: tag + "clock", meta: tag + "meta", counts: tag + "counts", events: tag + "events",
 			due: tag + "due", over: tag + "over", all: tag + "all",
 		}
 		l.subjects[i] = fmt.Sprintf("{%ss%02d}:", prefix, i)
@@ -64,11 +65,11 @@ func (l *layout) partition(k sessiond.Key) *partition {
 
 // Tenants and IDs contain no colon.
 
-func (p *partition) head(k sessiond.Key) string     { return p.tag + "h:" + k.Tenant + ":" + string(k.ID) }
-func (p *partition) body(k sessiond.Key) string     { return p.tag + "b:" + k.Tenant + ":" + string(k.ID) }
-func (p *partition) live(tenant string) string      { return p.tag + "l:" + tenant }
-func (p *partition) ended(tenant string) string     { return p.tag + "o:" + tenant }
-func (p *partition) record(k sessiond.Key) []string { return []string{p.head(k), p.body(k), p.meta} }
+func (p *partition) record(k sessiond.Key) string {
+	return p.tag + "r:" + k.Tenant + ":" + string(k.ID)
+}
+func (p *partition) live(tenant string) string  { return p.tag + "l:" + tenant }
+func (p *partition) ended(tenant string) string { return p.tag + "o:" + tenant }
 
 // The keys of a subject's entries.
 type subjectKeys struct{ pending, live, ended string }

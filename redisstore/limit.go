@@ -165,7 +165,7 @@ func (s *Store) lookThrough(ctx context.Context, r *sessiond.Record) (look, erro
 func (s *Store) confirm(ctx context.Context, overdue []verified) (fixes []fix, err error) {
 	for _, v := range overdue {
 		answer, err := s.write(ctx, &call{
-			clockScript, []string{s.layout.partition(v.key).meta}, []string{s.clock()},
+			clockScript, []string{s.layout.partition(v.key).clock}, []string{s.clock()},
 		})
 		if err != nil {
 			return nil, reserved(err)

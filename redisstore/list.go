@@ -34,15 +34,11 @@ func (s *Store) List(ctx context.Context, q sessiond.Query) (sessiond.Page, erro
 
 // now is the time of one partition, for pages in which there is no record to have one.
 func (s *Store) now(ctx context.Context) (time.Time, error) {
-	answer, err := s.read(ctx, &call{fetchScript, []string{s.layout.sessions[0].meta}, []string{s.clock()}})
+	v, err := s.readOnce(ctx, s.layout.sessions[0].clock)
 	if err != nil {
 		return time.Time{}, err
 	}
-	a, err := answer.ToArray()
-	if err != nil || len(a) != 1 {
-		return time.Time{}, unavailable(corrupt("answer of a script"))
-	}
-	return parseTime(a[0])
+	return v.now, nil
 }
 
 // A pageBuilder puts a page together.

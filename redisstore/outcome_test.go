@@ -59,12 +59,14 @@ func requests(name string) int {
 	return 0
 }
 
-// connected makes the client use all of its connections, of which it takes any, so that
-// the next request is not a greeting.
+// connected makes the client use all of its connections, of which scripts take any, so
+// that the next request is not a greeting.
 func connected(t *testing.T, s *redisstore.Store, id string) {
 	t.Helper()
 	for range 60 {
-		get(t, s, id)
+		if _, err := s.Touch(t.Context(), key(id), sessiond.Incarnation{}, time.Time{}); err != nil {
+			t.Fatalf("Touch of %s: %v", id, err)
+		}
 	}
 }
 

@@ -29,8 +29,7 @@ const (
 )
 
 var (
-	getScript     = newScript("get", reads, "clock", "head")
-	fetchScript   = newScript("fetch", reads, "clock", "head")
+	readScript    = newScript("read", reads)
 	touchScript   = newScript("touch", goesOnOOM, "clock", "head")
 	createScript  = newScript("create", grows, "clock", "head", "feed")
 	changeScript  = newScript("change", grows, "clock", "head", "feed")

@@ -32,7 +32,7 @@ func (s *Store) counters(ctx context.Context) (sessiond.Stats, error) {
 	calls := make([]call, partitions)
 	for i := range calls {
 		p := &s.layout.sessions[i]
-		calls[i] = call{statsScript, []string{p.meta, p.counts}, []string{s.clock()}}
+		calls[i] = call{statsScript, []string{p.clock, p.counts}, []string{s.clock()}}
 	}
 	answers, err := s.readAll(ctx, calls)
 	if err != nil {

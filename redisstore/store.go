@@ -32,7 +32,7 @@ type Options struct {
 	// Timeout is how long an answer is waited for, over what the URL says. Default: the
 	// URL's timeout option, or 3 s
 	Timeout time.Duration
-	clock   func() string // in place of the server's time, see clock.lua
+	shift   func() shift // in place of Skew
 }
 
 // A Store is a [sessiond.Store] in Redis, safe for concurrent use.
@@ -41,9 +41,10 @@ type Store struct {
 	layout  *layout
 	conns   *conns
 	client  valkey.Client
-	clock   func() string // what scripts get to know about the time
-	token   string        // of the sweeper's lease
+	shift   func() shift
+	token   string // of the sweeper's lease
 	feed    feed
+	readers readers
 	waiting chan struct{} // holds a token for each write that waits for replicas
 	later   chan struct{} // holds a token for each repair under way
 	sweeps  sync.Mutex
@@ -97,14 +98,14 @@ func open(ctx context.Context, url string, opts *Options) (*Store, error) {
 		}
 	}
 	s := &Store{
-		target: t, layout: newLayout(t.prefix), conns: newConns(), clock: o.clock, token: rand.Text(),
+		target: t, layout: newLayout(t.prefix), conns: newConns(), shift: o.shift, token: rand.Text(),
 		waiting: make(chan struct{}, 64), later: make(chan struct{}, 32), closing: make(chan struct{}),
 	}
 	s.feed.init()
-	if s.clock == nil {
-		s.clock = func() string { return "0" }
+	if s.shift == nil {
+		s.shift = func() shift { return shift{} }
 		if o.Skew != nil {
-			s.clock = func() string { return strconv.FormatInt(o.Skew().Milliseconds(), 10) }
+			s.shift = func() shift { return shift{ms: o.Skew().Milliseconds()} }
 		}
 	}
 	if s.client, err = t.connect(s.conns); err != nil {
@@ -151,6 +152,9 @@ func (s *Store) found(ctx context.Context) (epoch string, err error) {
 	}
 	return facts[2], nil
 }
+
+// clock is what scripts get to know about the time.
+func (s *Store) clock() string { return s.shift().arg() }
 
 // begin starts a method: end has to follow, unless there is an error.
 func (s *Store) begin(ctx context.Context) error {

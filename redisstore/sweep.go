@@ -128,7 +128,7 @@ func (sw *sweep) peek() error {
 	for i := range calls {
 		p := &sw.s.layout.sessions[i]
 		calls[i] = call{
-			peekScript, []string{p.meta, p.due, p.over, p.events}, []string{sw.s.clock(), limit, retention},
+			peekScript, []string{p.clock, p.meta, p.due, p.over, p.events}, []string{sw.s.clock(), limit, retention},
 		}
 	}
 	answers, err := sw.s.readAll(sw.ctx, calls)
@@ -321,7 +321,7 @@ func (sw *sweep) refile(entries []filed) error {
 			n = len(calls)
 			of[p.number] = n
 		}
-		calls[n-1].keys = append(calls[n-1].keys, p.head(e.key))
+		calls[n-1].keys = append(calls[n-1].keys, p.record(e.key))
 		calls[n-1].args = append(calls[n-1].args, e.member)
 	}
 	for _, w := range sw.s.writeAll(sw.ctx, calls) {
@@ -364,7 +364,7 @@ func (sw *sweep) keepClocks() error {
 	var calls []call
 	for i := range sw.peeks {
 		if sw.peeks[i].behind {
-			calls = append(calls, call{clockScript, []string{sw.s.layout.sessions[i].meta}, []string{sw.s.clock()}})
+			calls = append(calls, call{clockScript, []string{sw.s.layout.sessions[i].clock}, []string{sw.s.clock()}})
 		}
 	}
 	for _, w := range sw.s.writeAll(sw.ctx, calls) {

@@ -49,7 +49,7 @@ func (s *Store) changeCall(c *change) call {
 		ended = formatMS(next.EndedAt)
 	}
 	args := make([]string, 0, 17+len(c.events))
-	args = append(args, s.clock(), string(old.Incarnation[:]), c.old.write, c.must, c.stamp, op,
+	args = append(args, s.clock(), string(old.Incarnation[:]), strconv.FormatInt(c.old.write, 10), c.must, c.stamp, op,
 		c.key.Tenant, string(c.key.ID), dataKey(old.DataKey), newKey,
 		formatMS(next.UpdatedAt), formatMS(next.LastActiveAt), formatMS(next.ExpiresAt),
 		strconv.FormatInt(next.IdleTimeout.Milliseconds(), 10), ended, body, nonce())
@@ -57,7 +57,7 @@ func (s *Store) changeCall(c *change) call {
 		args = append(args, encodeEvent(&c.events[i]))
 	}
 	return call{script, []string{
-		p.head(c.key), p.body(c.key), p.meta, p.counts, p.events, p.due, p.over,
+		p.record(c.key), p.clock, p.meta, p.counts, p.events, p.due, p.over,
 		p.live(c.key.Tenant), p.ended(c.key.Tenant), p.all,
 	}, args}
 }

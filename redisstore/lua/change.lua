@@ -1,18 +1,17 @@
--- KEYS: head, body, meta, counts, events, due, over, live, ended, all.
+-- KEYS: record, clock, meta, counts, events, due, over, live, ended, all.
 -- ARGV: 1 clock, 2 incarnation, 3 number of the write that the change builds on,
 -- 4 what must hold ('live', 'due' or 'any'), 5 stamp of the entry in the subject index or
 -- nothing, 6 'put' or 'del', 7 tenant, 8 id, 9 data key so far, 10 data key, 11 updated,
 -- 12 last active, 13 expires, 14 idle timeout, 15 ended or nothing, 16 body, 17 nonce, then events.
 -- Returns {0, time, last active}, {1} when the record is not what the change builds on or
 -- the condition does not hold, or {2} when the stamp is too old.
-local now, wall, us = clock(KEYS[3], ARGV[1])
-local h = head(KEYS[1])
-if h[1] ~= ARGV[2] or h[2] ~= ARGV[3] then
+local now, wall, us = clock(KEYS[2], ARGV[1])
+local h = head_of(KEYS[1])
+if not h or h.incarnation ~= ARGV[2] or h.write ~= tonumber(ARGV[3]) then
   return {1}
 end
-local created, active = tonumber(h[3]), tonumber(h[5])
-local open = not h[8]
-local over = now >= deadline(active, tonumber(h[6]), tonumber(h[7]))
+local active, open = h.active, h.open
+local over = now >= deadline(active, h.expires, h.idle)
 local given = tonumber(ARGV[12])
 local ended = tonumber(ARGV[15])
 if ARGV[4] == 'live' then
@@ -30,10 +29,11 @@ if too_old(ARGV[5], us) then
 end
 
 local tenant, id = ARGV[7], ARGV[8]
-local member, at = tenant .. '\0' .. id, place(created, ARGV[8])
-append(KEYS[3], KEYS[5], now, wall, us, ARGV[17], 18)
+local member, at = tenant .. '\0' .. id, place(h.created, id)
+append(KEYS[3], KEYS[5], now, us, ARGV[17], 18)
+keep(KEYS[2], now, wall, us)
 if ARGV[6] == 'del' then
-  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('DEL', KEYS[1])
   redis.call('ZREM', KEYS[10], member)
   if open then
     redis.call('ZREM', KEYS[6], member)
@@ -45,12 +45,12 @@ if ARGV[6] == 'del' then
 else
   active = math.max(active, given)
   local expires, idle = tonumber(ARGV[13]), tonumber(ARGV[14])
-  redis.call('HSET', KEYS[1], 'w', tonumber(h[2]) + 1, 'u', ARGV[11], 'a', active, 'x', expires, 't', idle)
-  redis.call('SET', KEYS[2], ARGV[16])
+  local new = struct.pack(layout, h.incarnation, h.write + 1, h.created, ARGV[11], active, expires, idle,
+    open and ended or h.ended)
+  redis.call('SET', KEYS[1], new .. ARGV[16])
   if not ended then
     redis.call('ZADD', KEYS[6], deadline(active, expires, idle), member)
   elseif open then
-    redis.call('HSET', KEYS[1], 'e', ended)
     redis.call('ZREM', KEYS[6], member)
     redis.call('ZADD', KEYS[7], ended, member)
     redis.call('ZREM', KEYS[8], at)

@@ -1,13 +1,13 @@
--- KEYS: head, body, meta, counts, events, due, live, all.
+-- KEYS: record, clock, meta, counts, events, due, live, all.
 -- ARGV: 1 clock, 2 incarnation, 3 stamp of the entry in the subject index or nothing,
 -- 4 tenant, 5 id, 6 data key, 7 lifetime, 8 idle timeout, 9 created, updated, last active
 -- and expires (12) of an imported session or nothing, 13 body, 14 nonce, 15 event.
--- Returns {0, time}, {1, time, head, body} of the record that holds the key, or {2} when the
+-- Returns {0, time}, {1, time, record} of the record that holds the key, or {2} when the
 -- stamp is too old.
-local now, wall, us = clock(KEYS[3], ARGV[1])
-local h = head(KEYS[1])
-if h[1] then
-  return {1, now, h, redis.call('GET', KEYS[2])}
+local now, wall, us = clock(KEYS[2], ARGV[1])
+local holder = redis.call('GET', KEYS[1])
+if holder then
+  return {1, now, holder}
 end
 if too_old(ARGV[3], us) then
   return {2}
@@ -18,9 +18,10 @@ if ARGV[9] ~= '' then
 end
 local idle = tonumber(ARGV[8])
 local member = ARGV[4] .. '\0' .. ARGV[5]
-append(KEYS[3], KEYS[5], now, wall, us, ARGV[14], 15)
-redis.call('HSET', KEYS[1], 'i', ARGV[2], 'w', 1, 'c', created, 'u', updated, 'a', active, 'x', expires, 't', idle)
-redis.call('SET', KEYS[2], ARGV[13])
+append(KEYS[3], KEYS[5], now, us, ARGV[14], 15)
+keep(KEYS[2], now, wall, us)
+local h = struct.pack(layout, ARGV[2], 1, created, updated, active, expires, idle, 0)
+redis.call('SET', KEYS[1], h .. ARGV[13])
 redis.call('ZADD', KEYS[6], deadline(active, expires, idle), member)
 redis.call('ZADD', KEYS[7], 0, place(created, ARGV[5]))
 redis.call('ZADD', KEYS[8], 0, member)

@@ -1,11 +1,10 @@
 -- Part of the scripts that change records.
 
--- append adds the events, ARGV from a place on, to the feed, and writes the time down.
--- It comes first of all writes, since it is the one that could be refused. Entries are
--- named by their number and the server's time in microseconds.
-local function append(meta, events, now, wall, us, nonce, from)
+-- append adds the events, ARGV from a place on, to the feed. It comes first of all writes,
+-- since it is the one that could be refused. Entries are named by their number and the
+-- server's time in microseconds.
+local function append(meta, events, now, us, nonce, from)
   if from > #ARGV then
-    redis.call('HSET', meta, 'now', now, 'wall', wall)
     return
   end
   local n = tonumber(redis.call('HGET', meta, 'n') or 0)
@@ -13,7 +12,7 @@ local function append(meta, events, now, wall, us, nonce, from)
     n = n + 1
     redis.call('XADD', events, string.format('%d-%d', n, us), 't', now, 'c', nonce, 'e', ARGV[i])
   end
-  redis.call('HSET', meta, 'now', now, 'wall', wall, 'n', n, 'c', nonce)
+  redis.call('HSET', meta, 'n', n, 'c', nonce)
 end
 
 -- count moves a counter, which is there only while it is not zero.

@@ -1,4 +1,4 @@
--- Writes the time down. KEYS: meta. ARGV: clock.
-local now, wall = clock(KEYS[1], ARGV[1])
-redis.call('HSET', KEYS[1], 'now', now, 'wall', wall)
+-- Writes the time down. KEYS: clock. ARGV: clock.
+local now, wall, us = clock(KEYS[1], ARGV[1])
+keep(KEYS[1], now, wall, us)
 return now

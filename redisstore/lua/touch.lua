@@ -1,23 +1,24 @@
--- KEYS: head, body, meta. ARGV: clock, incarnation or nothing, time or nothing.
+-- KEYS: record, clock. ARGV: clock, incarnation or nothing, time or nothing.
 -- Moves the last activity of a live session, never backwards and not past the present.
--- Returns the same as get.
-local now, wall, _, kept = clock(KEYS[3], ARGV[1])
-local h = head(KEYS[1])
-if not h[1] or ARGV[2] ~= '' and ARGV[2] ~= h[1] then
+-- Returns the time, and the record as it was and its last activity if there is one.
+local now, wall, us, kept = clock(KEYS[2], ARGV[1])
+local record = redis.call('GET', KEYS[1])
+local h = head(record)
+if not h or ARGV[2] ~= '' and ARGV[2] ~= h.incarnation then
   return {now}
 end
-local active = tonumber(h[5])
-if not h[8] and now < deadline(active, tonumber(h[6]), tonumber(h[7])) then
+local active = h.active
+if h.open and now < deadline(active, h.expires, h.idle) then
   local at = now
   if ARGV[3] ~= '' then
     at = math.min(now, tonumber(ARGV[3]))
   end
   if at > active then
-    redis.call('HSET', KEYS[1], 'a', at)
-    h[5] = string.format('%d', at)
+    active = at
+    redis.call('SETRANGE', KEYS[1], active_at, struct.pack('>i8', at))
     if now - kept >= 500 then
-      redis.call('HSET', KEYS[3], 'now', now, 'wall', wall)
+      keep(KEYS[2], now, wall, us)
     end
   end
 end
-return {now, h, redis.call('GET', KEYS[2])}
+return {now, record, active}
