@@ -82,7 +82,7 @@ func (p *program) rootCommand() *cobra.Command {
 		p.devCommand(), p.serveCommand(), p.tokenCommand(), p.sessionCommand(),
 		p.keysetCommand(), p.reencryptCommand(), p.backupCommand(), p.restoreCommand(), p.fenceCommand(),
 		p.exportCommand(), p.importCommand(),
-		p.migrateCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
+		p.migrateCommand(), p.configCommand(), p.doctorCommand(), p.benchCommand(), p.versionCommand(),
 	)
 	return root
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -34,19 +35,29 @@ func (p *program) sessionCommand() *cobra.Command {
 		"  sessiond session create --subject alice --data '{\"cart\":[]}'\n" +
 		"  sessiond session list --active --subject alice\n" +
 		"  sessiond session revoke --subject alice --reason security"
-	server := p.getenv("SESSIOND_SERVER")
-	if server == "" {
-		server = "http://127.0.0.1:8080"
-	}
-	cmd.PersistentFlags().StringVar(&c.server, "server", server, "`URL` of the server (or $SESSIOND_SERVER)")
-	cmd.PersistentFlags().StringVar(&c.tokenFile, "token-file", "", "`file` with the access token (else $SESSIOND_TOKEN)")
-	cmd.PersistentFlags().StringVar(&c.tenant, "tenant", "", "`tenant`, if not the token's own")
+	c.addFlags(cmd.PersistentFlags())
 	return cmd
 }
 
+// addFlags adds the flags that say which server it is.
+func (c *sessionCLI) addFlags(flags interface {
+	StringVar(p *string, name, value, usage string)
+}) {
+	server := c.getenv("SESSIOND_SERVER")
+	if server == "" {
+		server = "http://127.0.0.1:8080"
+	}
+	flags.StringVar(&c.server, "server", server, "`URL` of the server (or $SESSIOND_SERVER)")
+	flags.StringVar(&c.tokenFile, "token-file", "", "`file` with the access token (else $SESSIOND_TOKEN)")
+	flags.StringVar(&c.tenant, "tenant", "", "`tenant`, if not the token's own")
+}
+
 // client is the client that the flags and the environment ask for.
-func (c *sessionCLI) client() (*client.Client, error) {
-	cfg := client.Config{Server: c.server, Tenant: c.tenant}
+func (c *sessionCLI) client() (*client.Client, error) { return c.clientOver(nil) }
+
+// clientOver is client with a transport, nil for the usual one.
+func (c *sessionCLI) clientOver(transport http.RoundTripper) (*client.Client, error) {
+	cfg := client.Config{Server: c.server, Tenant: c.tenant, Transport: transport}
 	switch {
 	case c.tokenFile != "":
 		// Read anew for each request, so that it may be renewed under a long watch.
