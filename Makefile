@@ -6,7 +6,10 @@ SHELL := /bin/bash
 GO ?= go
 FUZZTIME ?= 10s
 BENCH ?= .
+BENCHFLAGS ?=
 CYCLES ?= 100
+# The application that "make bench" compares with, a module of its own.
+SCS = internal/loadgen/scs
 # Tests with servers of their own have the machine to themselves: one package after the other, all compiled before.
 ONE = -p 1 -timeout 25m
 
@@ -40,11 +43,13 @@ helm: ## lint and render the Helm chart with helm itself (the first run builds h
 lint: ## gofmt, vet and staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
+	$(GO) -C $(SCS) vet ./...
 	$(GO) tool staticcheck ./...
 
 .PHONY: tidy-check
 tidy-check: ## check that go.mod and go.sum are what the code needs
 	$(GO) mod tidy -diff
+	$(GO) -C $(SCS) mod tidy -diff
 
 .PHONY: gen
 gen: ## write the generated files anew: configuration reference, sample file, man pages
@@ -52,8 +57,8 @@ gen: ## write the generated files anew: configuration reference, sample file, ma
 	$(GO) test -run TestReferenceIsTheConfigType ./cmd/sessiond/internal/config -update
 
 .PHONY: bench
-bench: ## measure the server against a bare handler, and print the goals table
-	$(GO) run ./internal/loadgen
+bench: tools ## measure, and print the goals table; BENCHFLAGS='-compare -scale 1000000 -overload' for all of it
+	$(GO) run ./internal/loadgen $(BENCHFLAGS)
 
 .PHONY: bench-once
 bench-once: ## run every benchmark once, so that they keep compiling
