@@ -202,8 +202,23 @@ func scanDue(it *pebble.Iterator, fn func(int64, sessiond.Key) (bool, error)) er
 	return nil
 }
 
-// locked runs fn in a transaction for each entry, with all their stripes locked.
-func (sw *sweep) locked(batch []entry, fn func(t *tx, hash uint64, e entry, cur *current)) error {
+// commit runs fn in a transaction for each entry, and settles an earlier one.
+func (sw *sweep) commit(batch []entry, fn func(t *tx, hash uint64, e entry, cur *current)) error {
+	t, err := sw.apply(batch, fn)
+	if err != nil {
+		return err
+	}
+	sw.applied = append(sw.applied, t)
+	if len(sw.applied) <= sweepAhead {
+		return nil
+	}
+	t, sw.applied = sw.applied[0], sw.applied[1:]
+	return t.settle() // which has hardly to wait, as it came long before
+}
+
+// apply applies a transaction with all stripes of the batch locked. They are free again when it
+// returns, since settling takes them one by one.
+func (sw *sweep) apply(batch []entry, fn func(t *tx, hash uint64, e entry, cur *current)) (*tx, error) {
 	s := sw.s
 	keys := make([]sessiond.Key, len(batch))
 	for i, e := range batch {
@@ -216,26 +231,18 @@ func (sw *sweep) locked(batch []entry, fn func(t *tx, hash uint64, e entry, cur 
 		cur, err := s.load(hash, e.key, readState)
 		if err != nil {
 			t.drop()
-			return unavailable(err)
+			return nil, unavailable(err)
 		}
 		fn(t, hash, e, &cur)
 	}
-	if err := t.apply(sw.ctx); err != nil {
-		return err
-	}
-	sw.applied = append(sw.applied, t)
-	if len(sw.applied) <= sweepAhead {
-		return nil
-	}
-	t, sw.applied = sw.applied[0], sw.applied[1:]
-	return t.settle() // which has hardly to wait, as it came long before
+	return t, t.apply(sw.ctx)
 }
 
 // end ends sessions whose deadline has passed, and files those again that were
 // touched since.
 func (sw *sweep) end(batch []entry) error {
 	var idle, absolute int
-	err := sw.locked(batch, func(t *tx, hash uint64, e entry, cur *current) {
+	err := sw.commit(batch, func(t *tx, hash uint64, e entry, cur *current) {
 		r := cur.rec
 		switch {
 		case r == nil || !r.EndedAt.IsZero() || cur.filed != e.ms:
@@ -268,7 +275,7 @@ func (sw *sweep) end(batch []entry) error {
 // remove removes records whose retention is over.
 func (sw *sweep) remove(batch []entry) error {
 	removed := 0
-	err := sw.locked(batch, func(t *tx, hash uint64, e entry, cur *current) {
+	err := sw.commit(batch, func(t *tx, hash uint64, e entry, cur *current) {
 		if cur.rec == nil || cur.rec.EndedAt.UnixMilli() != e.ms {
 			t.del(appendDue(t.key, keyEnded, e.ms, e.key))
 			return
