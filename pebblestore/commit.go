@@ -301,6 +301,7 @@ func (t *tx) apply(ctx context.Context) error {
 	if err := s.db.ApplyNoSyncWait(t.b, pebble.Sync); err != nil {
 		s.fatal(fmt.Errorf("commit: %w", err))
 	}
+	s.unsettled.Add(1)
 	return nil
 }
 
@@ -345,7 +346,9 @@ const clockInterval = 500
 // settle waits until an applied transaction is durable and lets it be seen.
 func (t *tx) settle() error {
 	s := t.s
-	if err := t.b.SyncWait(); err != nil {
+	err := t.b.SyncWait()
+	s.unsettled.Add(-1)
+	if err != nil {
 		t.commit.err = errFailed
 		t.done.Done()
 		s.fail(fmt.Errorf("syncing the log: %w", err))

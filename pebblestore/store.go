@@ -101,6 +101,7 @@ type Store struct {
 	ended     frontier
 
 	last      atomic.Pointer[commit] // the newest commit; never nil
+	unsettled atomic.Int64           // commits that were applied and not yet settled
 	synced    atomic.Uint64          // number of a commit that is durable, as are all before it
 	firstKept atomic.Uint64          // number of the oldest event
 	feed      feed
@@ -144,7 +145,7 @@ func open(ctx context.Context, dir string, opts *Options) (*Store, error) {
 		return nil, ErrNoStore
 	}
 	s.fs.home = o.FS.PathJoin(dir)
-	db, err := openEngine(dir, pebbleOptions(s.fs, o, &engineLogger{o.Logger, s.fatal, s.flushFailed}))
+	db, err := openEngine(dir, pebbleOptions(s.fs, o, &engineLogger{o.Logger, s.fatal, s.flushFailed}, &s.unsettled))
 	if err != nil {
 		return nil, openError(err)
 	}
