@@ -74,7 +74,7 @@ func TestConsistencyFindsBugs(t *testing.T) {
 				a, b = replicas(t, url, url)
 				return &consistency.Retrying{Store: a}, &consistency.Retrying{Store: b}
 			},
-			rule: consistency.Feed, says: `was changed 2 times by one operation|for an operation that was answered as`,
+			rule: consistency.Feed, says: `was changed 2 times by one operation|for an operation that was answered as|which came again as`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,7 +41,7 @@ func TestConsistencyFindsBugs(t *testing.T) {
 				a, b = replicas(t, url, url)
 				return &consistency.Retrying{Store: a}, &consistency.Retrying{Store: b}
 			},
-			rule: consistency.Feed, says: `was changed 2 times by one operation|for an operation that was answered as`,
+			rule: consistency.Feed, says: `was changed 2 times by one operation|for an operation that was answered as|which came again as`,
 		},
 		"pruned-fresh-entry": {
 			open: func(t testing.TB, url string) (a, b sessiond.Store) {
