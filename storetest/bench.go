@@ -34,6 +34,41 @@ func Bench(b *testing.B, open Open) {
 	b.Run("Sweep", func(b *testing.B) { newBench(b, open).sweep() })
 }
 
+// What BenchReads reads: this many pages, each with this many bytes of data.
+const (
+	BenchPages    = benchSessions
+	BenchPageSize = 400
+)
+
+// BenchReads measures Get on an empty store beside page, from one caller and from 64 at the same time, of one session and
+// of any. page reads page number n of BenchPages as an application does that keeps its sessions in the same engine by
+// itself, with one plain query for each: the measure for Get.
+func BenchReads(b *testing.B, s sessiond.Store, page func(n int) error) {
+	t := &bench{B: b, Fixture: Fixture{Store: s}}
+	t.fill(BenchPageSize)
+	get := func(n int) error {
+		ctx, cancel := context.WithCancel(context.Background()) // that can end, as a request's
+		defer cancel()
+		_, err := s.Get(ctx, t.keys[n])
+		return err
+	}
+	hot := func() int { return 0 }
+	random := func() int { return rand.IntN(benchSessions) }
+	for _, bb := range []struct {
+		name  string
+		read  func(n int) error
+		which func() int
+	}{{"PageHot", page, hot}, {"GetHot", get, hot}, {"PageRandom", page, random}, {"GetRandom", get, random}} {
+		for _, callers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("%s/%d", bb.name, callers), func(b *testing.B) {
+				b.ReportAllocs()
+				sub := &bench{B: b}
+				sub.parallel(callers, b.N, func(int) error { return bb.read(bb.which()) })
+			})
+		}
+	}
+}
+
 // A bench is a store with sessions s0, s1... of subjects that take turns.
 type bench struct {
 	*testing.B
@@ -43,18 +78,26 @@ type bench struct {
 
 func newBench(b *testing.B, open Open) *bench {
 	t := &bench{B: b, Fixture: open(b)}
+	t.fill(0)
+	b.ReportAllocs()
+	b.ResetTimer()
+	return t
+}
+
+// fill creates the sessions, with so many bytes of data; 0: as many as those of the tests have.
+func (t *bench) fill(data int) {
 	for i := range benchSessions {
 		t.keys = append(t.keys, key(fmt.Sprint("s", i)))
 	}
 	t.parallel(64, benchSessions, func(i int) error {
 		c := newCreation(string(t.keys[i].ID), subject(fmt.Sprint("subject-", i%benchSubjects)), idle(12*hour),
 			lifetime(1000*hour))
+		if data > 0 {
+			c.Record.Data = make([]byte, data)
+		}
 		_, err := t.Store.Create(context.Background(), c)
 		return err
 	})
-	b.ReportAllocs()
-	b.ResetTimer()
-	return t
 }
 
 // parallel calls fn for 0 to n-1 from several callers.
