@@ -3,6 +3,8 @@ package pebblestore
 import (
 	"context"
 	"errors"
+	"sync/atomic"
+	"time"
 
 	"sessiond.example/sessiond"
 )
@@ -53,4 +55,14 @@ func EncodeTail(s Stored) []byte { return appendTail(nil, &state{rec: s.Record, 
 // Compact brings everything to where the engine keeps old keys.
 func (s *Store) Compact(ctx context.Context) error {
 	return errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, false))
+}
+
+// Unsettled is how many commits were applied and are not yet settled.
+func (s *Store) Unsettled() int64 { return s.unsettled.Load() }
+
+// SyncInterval is the least time between two syncs while so many commits wait.
+func SyncInterval(unsettled int64) time.Duration {
+	var n atomic.Int64
+	n.Store(unsettled)
+	return syncInterval(&n)()
 }
