@@ -9,7 +9,7 @@ const (
 	calm    = 150 * time.Millisecond // requests that take no longer are never a reason to lower a limit
 
 	cut    = 0.6  // what a limit is lowered by at once
-	grow   = 1.25 // and raised
+	grow   = 1.5  // and raised
 	loss   = 0.75 // of what was done before; a lower limit that does less was wrong
 	gain   = 1.3  // times what was done before; a higher limit that does more is needed
 	forget = 0.97 // by how much a longer target is forgotten from window to window
