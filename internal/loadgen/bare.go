@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 )
@@ -14,6 +15,7 @@ const bareVariable = "SESSIOND_LOADGEN_BARE"
 type bareAnswer struct {
 	Pattern string // as of http.ServeMux
 	Status  int
+	Header  http.Header
 	Body    []byte
 }
 
@@ -26,7 +28,7 @@ func serveBare(address string, answers []bareAnswer) error {
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
 				return
 			}
-			w.Header().Set("Content-Type", "application/json")
+			maps.Copy(w.Header(), a.Header)
 			w.Header().Set("Content-Length", strconv.Itoa(len(a.Body)))
 			w.WriteHeader(a.Status)
 			w.Write(a.Body) // a client that is gone needs no answer

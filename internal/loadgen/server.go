@@ -63,9 +63,15 @@ func (s *server) kill() { s.end(syscall.SIGKILL) }
 
 // do sends one request and returns the answer's body, which must have the status.
 func (s *server) do(ctx context.Context, want int, method, path, body string) ([]byte, error) {
+	_, b, err := s.whole(ctx, want, method, path, body)
+	return b, err
+}
+
+// whole is do with the answer's header.
+func (s *server) whole(ctx context.Context, want int, method, path, body string) (http.Header, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.address+path, strings.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+s.token)
 	if body != "" {
@@ -74,17 +80,17 @@ func (s *server) do(ctx context.Context, want int, method, path, body string) ([
 	return answered(req, want)
 }
 
-func answered(req *http.Request, want int) ([]byte, error) {
+func answered(req *http.Request, want int) (http.Header, []byte, error) {
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != want {
 		err = fmt.Errorf("%s %s answered %d: %s", req.Method, req.URL.Path, resp.StatusCode, b)
 	}
-	return b, err
+	return resp.Header, b, err
 }
 
 // metric is a number that the server exports, by its whole name with labels.
@@ -93,7 +99,7 @@ func (s *server) metric(ctx context.Context, name string) (value float64, err er
 	if err != nil {
 		return 0, err
 	}
-	body, err := answered(req, http.StatusOK)
+	_, body, err := answered(req, http.StatusOK)
 	if err != nil {
 		return 0, err
 	}
@@ -129,20 +135,21 @@ func (s *server) request(method, path, body string) []byte {
 	return load.Request(method, s.address, path, s.token, body)
 }
 
-// startBare starts the bare handler with the bodies that sessiond answers.
+// startBare starts the bare handler with what sessiond answers, header and body.
 func (b *bench) startBare(ctx context.Context, s *server, hot session) (*process, error) {
 	answers := []bareAnswer{
-		{"GET /sessions/" + hot.ID, http.StatusOK, nil},
-		{"POST /verify", http.StatusOK, nil},
-		{"POST /sessions/", createdStatus, nil},
+		{Pattern: "GET /sessions/" + hot.ID, Status: http.StatusOK},
+		{Pattern: "POST /verify", Status: http.StatusOK},
+		{Pattern: "POST /sessions/", Status: createdStatus},
 	}
 	for i, body := range []string{"", verifyBody(hot), createBody} {
 		method, path, _ := strings.Cut(answers[i].Pattern, " ")
-		got, err := s.do(ctx, answers[i].Status, method, path, body)
+		header, got, err := s.whole(ctx, answers[i].Status, method, path, body)
 		if err != nil {
 			return nil, err
 		}
-		answers[i].Body = got
+		header.Del("Date") // which net/http sets
+		answers[i].Header, answers[i].Body = header, got
 	}
 	input, err := json.Marshal(answers)
 	if err != nil {
