@@ -20,6 +20,7 @@ type state struct {
 	rec     *sessiond.Record
 	filed   int64  // time of its entry in the due index; unused once ended
 	unknown []byte // fields of the record that a newer version wrote
+	value   string // what it was read from, and its texts are parts of; empty when it was made by a change
 }
 
 // The value of a record ends in its tail: the last activity and the time in the due
@@ -36,12 +37,13 @@ func appendRecord(dst []byte, st *state) []byte {
 	return appendTail(dst, st)
 }
 
-func decodeRecord(k sessiond.Key, b []byte) (state, error) {
-	if len(b) <= tailSize {
-		return state{}, corrupt("record of %d bytes", len(b))
+func decodeRecord(k sessiond.Key, value string) (state, error) {
+	if len(value) <= tailSize {
+		return state{}, corrupt("record of %d bytes", len(value))
 	}
-	fields, tail := b[:len(b)-tailSize], b[len(b)-tailSize:]
-	stored, err := recordcodec.DecodeRecord(k, fields)
+	fields := value[:len(value)-tailSize]
+	tail := []byte(value[len(fields):])
+	stored, err := recordcodec.DecodeText(k, fields)
 	if err != nil {
 		return state{}, err
 	}
@@ -50,7 +52,7 @@ func decodeRecord(k sessiond.Key, b []byte) (state, error) {
 		return state{}, corrupt("record without times or version")
 	}
 	r.Touch(time.UnixMilli(unsortable(binary.BigEndian.Uint64(tail))).UTC())
-	return state{rec: r, filed: unsortable(binary.BigEndian.Uint64(tail[8:])), unknown: stored.Unknown}, nil
+	return state{rec: r, filed: unsortable(binary.BigEndian.Uint64(tail[8:])), unknown: stored.Unknown, value: value}, nil
 }
 
 // tailMerger makes one value of a record and the tails that were written after it: the

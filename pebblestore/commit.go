@@ -220,8 +220,7 @@ func (t *tx) fileEnded(ms int64, k sessiond.Key) {
 
 // tail writes r, which differs from old in its last activity only.
 func (t *tx) tail(hash uint64, old *state, r *sessiond.Record, filed int64) *change {
-	st := *old
-	st.rec, st.filed = r, filed
+	st := state{rec: r, filed: filed, unknown: old.unknown}
 	t.value = appendTail(t.value[:0], &st)
 	key := appendNamed(t.key, keyRecord, r.Key)
 	t.key = key[:0]

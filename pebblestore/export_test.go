@@ -21,7 +21,7 @@ func EncodeRecord(s Stored) []byte {
 }
 
 func DecodeRecord(k sessiond.Key, b []byte) (Stored, error) {
-	st, err := decodeRecord(k, b)
+	st, err := decodeRecord(k, string(b))
 	return Stored{st.rec, st.filed, st.unknown}, err
 }
 
@@ -65,4 +65,74 @@ func SyncInterval(unsettled int64) time.Duration {
 	var n atomic.Int64
 	n.Store(unsettled)
 	return syncInterval(&n)()
+}
+
+// UseCache gives a store that nobody uses yet a record cache of other sizes.
+func (s *Store) UseCache(decoded, packed int64) {
+	s.cache = newCache(decoded, packed, s.now, &s.synced)
+}
+
+// A RecordCache is the cache without a store.
+type RecordCache struct {
+	c      *cache
+	Synced atomic.Uint64
+}
+
+const (
+	CacheShards = cacheShards
+	SegmentSize = segmentSize
+	UnpackAt    = unpackAt
+)
+
+func NewRecordCache(decoded, packed int64) *RecordCache {
+	var c RecordCache
+	c.c = newCache(decoded, packed, func() time.Time { return time.Time{} }, &c.Synced)
+	return &c
+}
+
+// Put puts r as it was made by a change, or as it was read.
+func (c *RecordCache) Put(hash uint64, r *sessiond.Record, commit uint64, read bool) {
+	st := state{rec: r}
+	if read {
+		st.value = string(appendRecord(nil, &st))
+	}
+	c.c.put(hash, st, commit)
+}
+
+func (c *RecordCache) Renew(hash uint64, r *sessiond.Record, commit uint64) {
+	c.c.renew(hash, state{rec: r}, commit)
+}
+
+func (c *RecordCache) Get(hash uint64, k sessiond.Key) *sessiond.Record {
+	r, _ := c.c.get(hash, k)
+	return r
+}
+
+func (c *RecordCache) Peek(hash uint64, k sessiond.Key) *sessiond.Record {
+	st, _ := c.c.peek(hash, k)
+	return st.rec
+}
+
+func (c *RecordCache) Touched(hash uint64, k sessiond.Key, commit uint64) {
+	c.c.touched(hash, k, commit)
+}
+
+func (c *RecordCache) Remove(hash uint64, k sessiond.Key) { c.c.remove(hash, k) }
+
+// Sizes are the bytes of decoded entries by estimate and of segments, of the shard of a hash.
+func (c *RecordCache) Sizes(hash uint64) (decoded, packed int64) {
+	s := c.c.shard(hash)
+	return s.size, int64(len(s.packed.segments) * segmentSize)
+}
+
+// Kind is how the entry of a hash is kept: "decoded", "packed" or "".
+func (c *RecordCache) Kind(hash uint64) (kind string) {
+	s := c.c.shard(hash)
+	if s.entries[hash] != nil {
+		kind += "decoded"
+	}
+	if _, ok := s.packed.index[hash]; ok {
+		kind += "packed"
+	}
+	return kind
 }

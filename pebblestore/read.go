@@ -53,7 +53,7 @@ func (s *Store) read(hash uint64, k sessiond.Key) (r *sessiond.Record, now time.
 func readState(from pebble.Reader, k sessiond.Key) (st state, err error) {
 	var buf [200]byte
 	err = readValue(from, appendNamed(buf[:0], keyRecord, k), func(v []byte) error {
-		st, err = decodeRecord(k, v)
+		st, err = decodeRecord(k, string(v))
 		return err
 	})
 	return st, err
@@ -73,7 +73,7 @@ func readAbsent(from pebble.Reader, k sessiond.Key) (st state, err error) {
 	}
 	v, err := it.ValueAndErr()
 	if err == nil && bytes.Equal(it.Key(), key) {
-		st, err = decodeRecord(k, v)
+		st, err = decodeRecord(k, string(v))
 	}
 	return st, errors.Join(err, it.Close())
 }

@@ -57,7 +57,7 @@ func (s *Store) scan(
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		st, err := decodeRecord(k, v)
+		st, err := decodeRecord(k, string(v))
 		if err != nil {
 			return nil, unavailable(err)
 		}

@@ -60,6 +60,16 @@ func fixture(t testing.TB) storetest.Fixture {
 func TestStore(t *testing.T)      { storetest.Run(t, fixture) }
 func TestConcurrent(t *testing.T) { storetest.RunConcurrent(t, fixture) }
 
+// packedFixture is a store that keeps no record decoded.
+func packedFixture(t testing.TB) storetest.Fixture {
+	f := fixture(t)
+	f.Store.(*pebblestore.Store).UseCache(0, 16<<20)
+	return f
+}
+
+func TestPackedStore(t *testing.T)      { storetest.Run(t, packedFixture) }
+func TestPackedConcurrent(t *testing.T) { storetest.RunConcurrent(t, packedFixture) }
+
 // TestTouchesAreMergedIntoRecords touches a session of which the record and earlier touches are in
 // tables, in memory and in the log.
 func TestTouchesAreMergedIntoRecords(t *testing.T) {
@@ -138,6 +148,7 @@ func TestLogEndsInZeros(t *testing.T) {
 	}
 }
 
-func TestModel(t *testing.T) { storetest.RunModel(t, fixture) }
+func TestModel(t *testing.T)       { storetest.RunModel(t, fixture) }
+func TestPackedModel(t *testing.T) { storetest.RunModel(t, packedFixture) }
 
 var _ sessiond.Store = (*pebblestore.Store)(nil)

@@ -24,7 +24,7 @@ const (
 
 // cacheMiB is what the server sets aside for caches: the defaults of
 // pebblestore.Options.
-const cacheMiB = 256 + 32
+const cacheMiB = 128 + 160
 
 // scaled measures what a store full of sessions changes.
 func (b *bench) scaled(ctx context.Context) error {
