@@ -41,7 +41,7 @@ type cached struct {
 	size   int64
 	place  int // in the ring
 	used   atomic.Bool
-	wanted bool // it was read at all
+	wanted bool // it was read or touched at all
 	// touch is the number of the first commit of a touch that the record lacks, 0: none.
 	touch atomic.Uint64
 }
@@ -168,6 +168,22 @@ func (c *cache) put(hash uint64, st state, commit uint64) {
 	s.add(&cached{state: st, hash: hash, commit: commit})
 }
 
+// touch is put for a record of which only the last activity is new. If it is packed it stays so.
+func (c *cache) touch(hash uint64, st state, commit uint64) {
+	s := c.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if value, p, ok := s.packed.get(hash, st.rec.Key); ok && len(value) > tailSize {
+		appendTail(value[:len(value)-tailSize], &st)
+		p.commit, p.touch = commit, 0
+		p.reads = max(1, p.reads)
+		s.packed.index[hash] = p
+		return
+	}
+	s.forget(hash)
+	s.add(&cached{state: st, hash: hash, commit: commit, wanted: true})
+}
+
 // renew replaces a record that is there and older than the commit.
 func (c *cache) renew(hash uint64, st state, commit uint64) {
 	s := c.shard(hash)
@@ -237,7 +253,7 @@ func (s *cacheShard) drop(e *cached) {
 	delete(s.entries, e.hash)
 }
 
-// evict packs one entry, or drops it when nobody read it. There is one, since a new one is a
+// evict packs one entry, or drops it when nobody wanted it. There is one, since a new one is a
 // fraction of the limit.
 func (s *cacheShard) evict() {
 	for {

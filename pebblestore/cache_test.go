@@ -43,9 +43,15 @@ func TestCacheModel(t *testing.T) {
 	const keys = 500
 	type truth struct {
 		version int
-		touched uint64 // by that commit
+		active  int    // when it was touched last
+		touched uint64 // by that commit, which is not settled
 	}
-	truths := make([]truth, keys)
+	var truths [keys]truth
+	now := func(n int) *sessiond.Record {
+		r := cachedRecord(n, truths[n].version)
+		r.Touch(epoch.Add(time.Duration(truths[n].active) * time.Second))
+		return r
+	}
 	kinds := make(map[string]int)
 	commit := uint64(1)
 	for range 50_000 {
@@ -56,14 +62,14 @@ func TestCacheModel(t *testing.T) {
 		switch random.IntN(20) {
 		case 0, 1:
 			*at = truth{version: at.version + 1}
-			c.Put(hash, cachedRecord(n, at.version), commit, false)
+			c.Put(hash, now(n), commit, false)
 		case 2, 3, 4:
 			if at.touched == 0 && at.version > 0 { // as read, since what was changed is what is there
-				c.Put(hash, cachedRecord(n, at.version), commit, true)
+				c.Put(hash, now(n), commit, true)
 			}
 		case 5:
 			*at = truth{version: at.version + 1}
-			c.Renew(hash, cachedRecord(n, at.version), commit)
+			c.Renew(hash, now(n), commit)
 		case 6:
 			c.Touched(hash, k, commit)
 			if at.touched == 0 {
@@ -72,6 +78,11 @@ func TestCacheModel(t *testing.T) {
 		case 7:
 			c.Remove(hash, k)
 		case 8:
+			if at.version > 0 {
+				at.active, at.touched = int(commit), 0
+				c.Touch(hash, now(n), commit)
+			}
+		case 9:
 			c.Synced.Store(max(c.Synced.Load(), commit-min(commit, random.Uint64N(100))))
 		default:
 			kinds[c.Kind(hash)]++
@@ -82,7 +93,7 @@ func TestCacheModel(t *testing.T) {
 			if at.touched != 0 && at.touched <= c.Synced.Load() {
 				t.Fatalf("%s is shown as before its touch", k.ID)
 			}
-			if want := cachedRecord(n, at.version); !reflect.DeepEqual(got, want) || !reflect.DeepEqual(c.Peek(hash, k), want) {
+			if want := now(n); !reflect.DeepEqual(got, want) || !reflect.DeepEqual(c.Peek(hash, k), want) {
 				t.Fatalf("%s is version %d, want %d:\n%s", k.ID, got.Version, want.Version, cmp.Diff(want, got))
 			}
 		}

@@ -390,6 +390,8 @@ func (s *Store) publish(ch *change) {
 	case ch.rec == nil:
 	case ch.cold:
 		s.cache.renew(ch.hash, ch.state, ch.commit.number)
+	case ch.touch:
+		s.cache.touch(ch.hash, ch.state, ch.commit.number)
 	default:
 		s.cache.put(ch.hash, ch.state, ch.commit.number)
 	}

@@ -99,6 +99,10 @@ func (c *RecordCache) Put(hash uint64, r *sessiond.Record, commit uint64, read b
 	c.c.put(hash, st, commit)
 }
 
+func (c *RecordCache) Touch(hash uint64, r *sessiond.Record, commit uint64) {
+	c.c.touch(hash, state{rec: r}, commit)
+}
+
 func (c *RecordCache) Renew(hash uint64, r *sessiond.Record, commit uint64) {
 	c.c.renew(hash, state{rec: r}, commit)
 }

@@ -68,7 +68,7 @@ func pebbleOptions(fs vfs.FS, o *Options, logger *engineLogger, unsettled *atomi
 func syncInterval(unsettled *atomic.Int64) func() time.Duration {
 	const (
 		many     = 8
-		interval = 400 * time.Microsecond
+		interval = 300 * time.Microsecond
 	)
 	return func() time.Duration {
 		if unsettled.Load() < many {
