@@ -52,8 +52,8 @@ func benchCreation(n uint64) sessiond.Creation {
 	return sessiond.Creation{Record: r, Lifetime: 12 * time.Hour}
 }
 
-// openFilled opens a store on disk with n sessions.
-func openFilled(b *testing.B, n int, o pebblestore.Options) (*pebblestore.Store, *hands) {
+// openFilled opens a store on disk with n sessions, that creation makes.
+func openFilled(b *testing.B, n int, o pebblestore.Options, creation func(uint64) sessiond.Creation) (*pebblestore.Store, *hands) {
 	b.Helper()
 	h := &hands{}
 	o.Clock, o.BlockCache = h, 256<<20
@@ -73,7 +73,7 @@ func openFilled(b *testing.B, n int, o pebblestore.Options) (*pebblestore.Store,
 					done <- nil
 					return
 				}
-				if _, err := s.Create(b.Context(), benchCreation(i)); err != nil {
+				if _, err := s.Create(b.Context(), creation(i)); err != nil {
 					done <- err
 					return
 				}
@@ -89,7 +89,7 @@ func openFilled(b *testing.B, n int, o pebblestore.Options) (*pebblestore.Store,
 }
 
 func BenchmarkGetHot(b *testing.B) {
-	s, _ := openFilled(b, 1000, pebblestore.Options{})
+	s, _ := openFilled(b, 1000, pebblestore.Options{}, benchCreation)
 	b.ReportAllocs()
 	for i := uint64(0); b.Loop(); i++ {
 		k := sessiond.Key{Tenant: "default", ID: "0199c0de-1eef-7000-8000-000000000001"}
@@ -100,7 +100,7 @@ func BenchmarkGetHot(b *testing.B) {
 }
 
 func BenchmarkGetHotParallel(b *testing.B) {
-	s, _ := openFilled(b, 1000, pebblestore.Options{})
+	s, _ := openFilled(b, 1000, pebblestore.Options{}, benchCreation)
 	b.ReportAllocs()
 	ctx := b.Context()
 	b.RunParallel(func(pb *testing.PB) {
@@ -115,7 +115,7 @@ func BenchmarkGetHotParallel(b *testing.B) {
 
 func BenchmarkGet200kRandom(b *testing.B) {
 	const n = 200_000
-	s, _ := openFilled(b, n, pebblestore.Options{})
+	s, _ := openFilled(b, n, pebblestore.Options{}, benchCreation)
 	keys := make([]sessiond.Key, n)
 	for i := range keys {
 		keys[i] = benchKey(uint64(i))
@@ -141,7 +141,7 @@ func newCreation(n uint64) sessiond.Creation {
 
 // benchmarkCreate makes sessions in a store that flushes and compacts meanwhile, if b.N is large enough.
 func benchmarkCreate(b *testing.B, writers int, creation func(uint64) sessiond.Creation) {
-	s, _ := openFilled(b, 0, pebblestore.Options{})
+	s, _ := openFilled(b, 0, pebblestore.Options{}, benchCreation)
 	var next atomic.Uint64
 	ctx := b.Context()
 	parallel(b, writers, func() error {
@@ -215,7 +215,7 @@ func BenchmarkFsyncLoop(b *testing.B) {
 
 func BenchmarkTouch64(b *testing.B) {
 	const n = 100_000
-	s, h := openFilled(b, n, pebblestore.Options{})
+	s, h := openFilled(b, n, pebblestore.Options{}, benchCreation)
 	var ms atomic.Int64
 	ctx := b.Context()
 	parallel(b, 64, func() error {
@@ -230,7 +230,7 @@ func BenchmarkTouch64(b *testing.B) {
 // BenchmarkListBySubject lists the four sessions of one of 50,000 subjects.
 func BenchmarkListBySubject(b *testing.B) {
 	const n = 200_000
-	s, _ := openFilled(b, n, pebblestore.Options{})
+	s, _ := openFilled(b, n, pebblestore.Options{}, benchCreation)
 	b.ReportAllocs()
 	for b.Loop() {
 		q := sessiond.Query{Tenant: "default", Limit: 50, Filter: sessiond.Filter{
@@ -242,19 +242,65 @@ func BenchmarkListBySubject(b *testing.B) {
 	}
 }
 
-func BenchmarkSweep10k(b *testing.B) {
-	const n = 10_000
-	p := sessiond.SweepParams{
-		Limit: n, Retention: time.Minute, EventRetention: time.Hour, MaxEvents: 1_000_000,
+// sweepCreation is the n-th of the sessions that BenchmarkSweep stores: all but the last ones stay.
+func sweepCreation(n, stay uint64) sessiond.Creation {
+	c := newCreation(n)
+	c.Record.Data = c.Record.Data[:120]
+	delete(c.Record.Labels, "ip")
+	c.Record.IdleTimeout = 0
+	if n >= stay {
+		c.Lifetime = time.Hour + time.Duration(mrand.IntN(1000))*time.Millisecond
 	}
+	return c
+}
+
+// BenchmarkSweep ends a fifth of 300,000 sessions, all due within a second, in passes as a manager makes
+// them. cpu-us/end and written-B/end have the engine's work behind, until it is quiet; sweep-cpu-us/end has what
+// of it ran beside the sweep.
+func BenchmarkSweep(b *testing.B) {
+	const (
+		n    = 300_000
+		ends = n / 5
+	)
+	p := sessiond.SweepParams{
+		Limit: 1000, Retention: 24 * time.Hour, EventRetention: 24 * time.Hour, MaxEvents: 10_000_000,
+	}
+	var cpu, sweeping time.Duration
+	var written uint64
 	for b.Loop() {
 		b.StopTimer()
-		s, h := openFilled(b, n, pebblestore.Options{})
-		h.advance(time.Hour)
+		s, h := openFilled(b, n, pebblestore.Options{}, func(i uint64) sessiond.Creation {
+			return sweepCreation(i, n-ends)
+		})
+		h.advance(time.Hour + time.Second)
+		filled := waitQuiet(b, s)
+		before := cpuTime(b)
 		b.StartTimer()
-		if res, err := s.Sweep(b.Context(), p); err != nil || res.Idle != n {
-			b.Fatal(res, err)
+		for ended := 0; ended < ends; {
+			res, err := s.Sweep(b.Context(), p)
+			if err != nil || res.Absolute == 0 {
+				b.Fatal(res, err)
+			}
+			ended += res.Absolute
 		}
+		b.StopTimer()
+		sweeping += cpuTime(b) - before
+		written += waitQuiet(b, s) - filled
+		cpu += cpuTime(b) - before
+		b.StartTimer()
 	}
-	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "ended/s")
+	total := float64(ends * b.N)
+	b.ReportMetric(total/b.Elapsed().Seconds(), "ends/s")
+	b.ReportMetric(float64(sweeping.Microseconds())/total, "sweep-cpu-us/end")
+	b.ReportMetric(float64(cpu.Microseconds())/total, "cpu-us/end")
+	b.ReportMetric(float64(written)/total, "written-B/end")
+}
+
+func waitQuiet(b *testing.B, s *pebblestore.Store) (written uint64) {
+	b.Helper()
+	written, err := s.WaitQuiet()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return written
 }

@@ -55,8 +55,19 @@ func decodeRecord(k sessiond.Key, value string) (state, error) {
 	return state{rec: r, filed: unsortable(binary.BigEndian.Uint64(tail[8:])), unknown: stored.Unknown, value: value}, nil
 }
 
-// tailMerger makes one value of a record and the tails that were written after it: the
-// newest tail takes the place of the record's own. The engine keeps its name on the disk.
+// endMark is the first byte of the operand of an end, where a record has its version and a tail the
+// sign of a time. Then come the fields that the end changes and the tail.
+const endMark = 'e'
+
+func appendEnd(dst []byte, st *state) []byte {
+	dst = recordcodec.AppendEnd(append(dst, endMark), st.rec)
+	return appendTail(dst, st)
+}
+
+// tailMerger makes one value of a record and the operands that were written after it: the
+// newest tail takes the place of the record's own, and an end its fields. The data that the end takes away
+// is gone from what is read at once, and from the disk when the engine compacts both, as it would be if the record had been
+// written anew. The engine keeps the name on the disk.
 var tailMerger = &pebble.Merger{
 	Name: "sessiond.tail",
 	Merge: func(_, value []byte) (pebble.ValueMerger, error) {
@@ -64,27 +75,34 @@ var tailMerger = &pebble.Merger{
 	},
 }
 
-// A tailMerge has what was merged so far: a tail, or a record with it.
+// A tailMerge has what was merged so far: a tail, an end, or a record with them.
 type tailMerge struct{ value []byte }
 
 // MergeNewer implements [pebble.ValueMerger].
-func (m *tailMerge) MergeNewer(tail []byte) error {
-	if len(m.value) < tailSize || len(tail) != tailSize {
-		return corrupt("tail of %d bytes", len(tail))
-	}
-	copy(m.value[len(m.value)-tailSize:], tail)
-	return nil
+func (m *tailMerge) MergeNewer(operand []byte) (err error) {
+	m.value, err = fold(m.value, operand)
+	return err
 }
 
 // MergeOlder implements [pebble.ValueMerger].
-func (m *tailMerge) MergeOlder(value []byte) error {
-	if len(m.value) != tailSize || len(value) < tailSize {
-		return corrupt("tail of %d bytes", len(m.value))
+func (m *tailMerge) MergeOlder(value []byte) (err error) {
+	m.value, err = fold(value, m.value)
+	return err
+}
+
+// fold returns what a newer operand makes of a record or an older operand, in memory of its own.
+func fold(older, newer []byte) ([]byte, error) {
+	fields, change := len(older)-tailSize, len(newer)-tailSize
+	switch {
+	case fields < 0:
+		return nil, corrupt("record or operand of %d bytes", len(older))
+	case change < 0 || change > 0 && newer[0] != endMark:
+		return nil, corrupt("operand of %d bytes", len(newer))
+	case change == 0 || fields == 0:
+		// A tail takes the place of the tail, and an end that of one.
+		return append(older[:fields:fields], newer...), nil
 	}
-	if fields := len(value) - tailSize; fields > 0 {
-		m.value = append(append(make([]byte, 0, len(value)), value[:fields]...), m.value...)
-	}
-	return nil
+	return recordcodec.AppendEnded(make([]byte, 0, len(older)+len(newer)), older[:fields], newer[1:])
 }
 
 // Finish implements [pebble.ValueMerger].

@@ -45,38 +45,41 @@ func TestOtherVersionsAreRefused(t *testing.T) {
 	}
 }
 
+// merge merges operands, and a record if it is the last, as the engine may: from the oldest and from the newest.
+func merge(t *testing.T, newest ...[]byte) []byte {
+	t.Helper()
+	m, err := pebblestore.TailMerger.Merge(nil, newest[0])
+	for _, older := range newest[1:] {
+		if err == nil {
+			err = m.MergeOlder(older)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, _, err := m.Finish(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pebblestore.TailMerger.Merge(nil, newest[len(newest)-1])
+	for i := len(newest) - 2; i >= 0; i-- {
+		if err == nil {
+			err = other.MergeNewer(newest[i])
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _, err := other.Finish(true); err != nil || !bytes.Equal(value, again) {
+		t.Errorf("from the newest: %x; from the oldest: %x, %v", value, again, err)
+	}
+	return value
+}
+
 // TestTailsMerge merges a record and the tails after it as the engine may: in any
 // grouping, from the oldest or from the newest.
 func TestTailsMerge(t *testing.T) {
 	t.Parallel()
-	merge := func(newest ...[]byte) []byte {
-		m, err := pebblestore.TailMerger.Merge(nil, newest[0])
-		for _, older := range newest[1:] {
-			if err == nil {
-				err = m.MergeOlder(older)
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, _, err := m.Finish(true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		other, err := pebblestore.TailMerger.Merge(nil, newest[len(newest)-1])
-		for i := len(newest) - 2; i >= 0; i-- {
-			if err == nil {
-				err = other.MergeNewer(newest[i])
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, _, err := other.Finish(true); err != nil || !bytes.Equal(value, again) {
-			t.Errorf("from the newest: %x; from the oldest: %x, %v", value, again, err)
-		}
-		return value
-	}
 	stored := func(n int64) pebblestore.Stored {
 		at := epoch.Add(time.Duration(n) * time.Second)
 		return pebblestore.Stored{Filed: n, Record: &sessiond.Record{
@@ -86,10 +89,10 @@ func TestTailsMerge(t *testing.T) {
 	record := pebblestore.EncodeRecord(stored(0))
 	tail := func(n int64) []byte { return pebblestore.EncodeTail(stored(n)) }
 	for _, got := range [][]byte{
-		merge(tail(3), tail(2), tail(1), record),
-		merge(tail(3), merge(tail(2), merge(tail(1), record))),
-		merge(merge(merge(tail(3), tail(2)), tail(1)), record),
-		merge(merge(tail(3), tail(2)), merge(tail(1), record)),
+		merge(t, tail(3), tail(2), tail(1), record),
+		merge(t, tail(3), merge(t, tail(2), merge(t, tail(1), record))),
+		merge(t, merge(t, merge(t, tail(3), tail(2)), tail(1)), record),
+		merge(t, merge(t, tail(3), tail(2)), merge(t, tail(1), record)),
 	} {
 		st, err := pebblestore.DecodeRecord(sessiond.Key{}, got)
 		if err != nil || len(got) != len(record) {
@@ -98,6 +101,47 @@ func TestTailsMerge(t *testing.T) {
 		if diff := cmp.Diff(stored(3), st); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+// TestEndsMerge merges a record, tails and the end after them.
+func TestEndsMerge(t *testing.T) {
+	t.Parallel()
+	live := pebblestore.Stored{Filed: 5, Record: &sessiond.Record{
+		Version: 3, CreatedAt: epoch, UpdatedAt: epoch, ExpiresAt: epoch.Add(time.Hour), LastActiveAt: epoch,
+		Subject: "alice", Labels: map[string]string{"a": "b"}, Data: []byte("sealed"), DataKey: 7,
+		TokenHash: sessiond.TokenHash{1}, PreviousTokenHash: sessiond.TokenHash{2}, PreviousTokenUntil: epoch,
+	}}
+	record := pebblestore.EncodeRecord(live)
+	touched := *live.Record
+	touched.Touch(epoch.Add(time.Minute))
+	tail := pebblestore.EncodeTail(pebblestore.Stored{Record: &touched, Filed: 5})
+	over := touched
+	over.Expire()
+	end := pebblestore.EncodeEnd(pebblestore.Stored{Record: &over})
+	for i, got := range [][]byte{
+		merge(t, end, tail, record),
+		merge(t, end, merge(t, tail, record)),
+		merge(t, merge(t, end, tail), record),
+		merge(t, end, record),
+	} {
+		st, err := pebblestore.DecodeRecord(sessiond.Key{}, got)
+		if err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		if diff := cmp.Diff(pebblestore.Stored{Record: &over}, st); diff != "" {
+			t.Errorf("%d: %s", i, diff)
+		}
+		if bytes.Contains(got, live.Record.Data) {
+			t.Errorf("%d: the data is still there", i)
+		}
+	}
+	m, err := pebblestore.TailMerger.Merge(nil, end)
+	if err == nil {
+		err = m.MergeNewer(end)
+	}
+	if err == nil {
+		t.Error("an end after an end was merged")
 	}
 }
 

@@ -110,6 +110,12 @@ func (t *tx) del(key []byte) {
 	t.keep(t.b.Delete(key, nil))
 }
 
+// merge writes an operand for a key that was appended to t.key.
+func (t *tx) merge(key, operand []byte) {
+	t.key = key[:0]
+	t.keep(t.b.Merge(key, operand, nil))
+}
+
 func (t *tx) event(e *sessiond.Event) {
 	t.events = appendEvent(t.events, e)
 	t.ends = append(t.ends, len(t.events))
@@ -151,6 +157,24 @@ func (t *tx) changed(hash uint64, k sessiond.Key, st state) *change {
 // put writes r in place of old, which has no record if there is none.
 func (t *tx) put(hash uint64, old *state, r *sessiond.Record) *change {
 	st := state{rec: r, unknown: nextFields(old.unknown)}
+	t.index(old, &st)
+	t.value = appendRecord(t.value[:0], &st)
+	t.set(appendNamed(t.key, keyRecord, r.Key), t.value)
+	return t.changed(hash, r.Key, st)
+}
+
+// end is put for a live record that has ended and not changed otherwise: it writes only that.
+func (t *tx) end(hash uint64, old *state, r *sessiond.Record) *change {
+	st := state{rec: r, unknown: old.unknown}
+	t.index(old, &st)
+	t.value = appendEnd(t.value[:0], &st)
+	t.merge(appendNamed(t.key, keyRecord, r.Key), t.value)
+	return t.changed(hash, r.Key, st)
+}
+
+// index keeps the indexes and counters in step with a change of a record.
+func (t *tx) index(old, st *state) {
+	r := st.rec
 	prev := old.rec
 	moved := prev == nil || class(prev) != class(r)
 	if prev != nil {
@@ -167,15 +191,12 @@ func (t *tx) put(hash uint64, old *state, r *sessiond.Record) *change {
 	if r.Subject != "" && (moved || prev.Subject != r.Subject) {
 		t.set(appendPlace(appendRun(t.key, r.Tenant, r.Subject, class(r)), r.Cursor()), nil)
 	}
-	t.file(old, &st)
+	t.file(old, st)
 	oldKey := uint32(0)
 	if prev != nil {
 		oldKey = prev.DataKey
 	}
 	t.countData(oldKey, r.DataKey)
-	t.value = appendRecord(t.value[:0], &st)
-	t.set(appendNamed(t.key, keyRecord, r.Key), t.value)
-	return t.changed(hash, r.Key, st)
 }
 
 // file keeps the sweeper's indexes and the counter of active sessions in step
@@ -222,9 +243,7 @@ func (t *tx) fileEnded(ms int64, k sessiond.Key) {
 func (t *tx) tail(hash uint64, old *state, r *sessiond.Record, filed int64) *change {
 	st := state{rec: r, filed: filed, unknown: old.unknown}
 	t.value = appendTail(t.value[:0], &st)
-	key := appendNamed(t.key, keyRecord, r.Key)
-	t.key = key[:0]
-	t.keep(t.b.Merge(key, t.value, nil))
+	t.merge(appendNamed(t.key, keyRecord, r.Key), t.value)
 	ch := t.changed(hash, r.Key, st)
 	ch.touch = true
 	return ch

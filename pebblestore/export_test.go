@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"sessiond.example/sessiond"
 )
 
@@ -51,6 +53,16 @@ var (
 
 // EncodeTail is what a touch writes.
 func EncodeTail(s Stored) []byte { return appendTail(nil, &state{rec: s.Record, filed: s.Filed}) }
+
+// EncodeEnd is what the sweeper writes of a session that it ends.
+func EncodeEnd(s Stored) []byte { return appendEnd(nil, &state{rec: s.Record, filed: s.Filed}) }
+
+// A Pacer is that of a store.
+type Pacer = pacer
+
+func (p *Pacer) Flushed()   { p.flushed() }
+func (p *Pacer) Compacted() { p.compacted() }
+func (p *Pacer) Swept()     { p.swept() }
 
 // Compact brings everything to where the engine keeps old keys.
 func (s *Store) Compact(ctx context.Context) error {
@@ -139,4 +151,39 @@ func (c *RecordCache) Kind(hash uint64) (kind string) {
 		kind += "packed"
 	}
 	return kind
+}
+
+// WaitQuiet returns when the engine has written its memory to tables and compacted what it wants to, and
+// tells how many bytes it has written so far.
+func (s *Store) WaitQuiet() (written uint64, err error) {
+	if err := s.db.Flush(); err != nil {
+		return 0, err
+	}
+	for quiet := 0; quiet < 20; quiet++ {
+		m := s.db.Metrics()
+		if m.Compact.NumInProgress > 0 || m.Flush.NumInProgress > 0 {
+			quiet = 0
+		}
+		total := m.Total()
+		written = m.WAL.BytesWritten + total.TableBytesFlushed + total.TableBytesCompacted
+		time.Sleep(10 * time.Millisecond)
+	}
+	return written, nil
+}
+
+// ShareStripe reports whether changes of the two sessions wait for each other.
+func (s *Store) ShareStripe(a, b sessiond.Key) bool {
+	return s.stripe(s.hash(a)) == s.stripe(s.hash(b))
+}
+
+// DueEntries counts those of the index of deadlines.
+func (s *Store) DueEntries() (n int, err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyDue}, UpperBound: []byte{keyDue + 1}})
+	if err != nil {
+		return 0, err
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		n++
+	}
+	return n, errors.Join(it.Error(), it.Close())
 }

@@ -73,7 +73,16 @@ func (fs *guardedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.Fi
 	if err == nil && strings.HasPrefix(base, manifestPrefix) {
 		err = syncDir(fs.FS, fs.PathDir(name))
 	}
-	return fs.created(f, name, err)
+	if f, err = fs.created(f, name, err); err != nil {
+		return nil, err
+	}
+	switch category {
+	case "pebble-compaction":
+		return &tableFile{File: f, pacer: &fs.store.pacer}, nil
+	case "pebble-memtable-flush":
+		return &tableFile{File: f, pacer: &fs.store.pacer, flush: true}, nil
+	}
+	return f, nil
 }
 
 // ReuseForWrite implements [vfs.FS].
@@ -109,6 +118,29 @@ func (fs *guardedFS) created(f vfs.File, name string, err error) (vfs.File, erro
 		return logFile{f, fs}, nil
 	}
 	return f, nil
+}
+
+// A tableFile is a table that is being written, with what the store's pacer wants to know.
+type tableFile struct {
+	vfs.File
+	pacer   *pacer
+	flush   bool
+	written int
+}
+
+// Write implements [vfs.File].
+func (f *tableFile) Write(b []byte) (int, error) {
+	n, err := f.File.Write(b)
+	f.written += n
+	switch {
+	case f.flush && f.written >= flushStep:
+		f.written = 0
+		f.pacer.flushed()
+	case !f.flush && f.written >= compactionStep:
+		f.written = 0
+		f.pacer.compacted()
+	}
+	return n, err
 }
 
 type logFile struct {

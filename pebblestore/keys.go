@@ -49,9 +49,12 @@ func appendSession(dst []byte, k sessiond.Key) []byte {
 	return append(dst, k.ID...)
 }
 
-func parseSession(b []byte) (k sessiond.Key, ok bool) {
+func parseSession(b []byte) (k sessiond.Key, err error) {
 	tenant, id, ok := bytes.Cut(b, []byte{0})
-	return sessiond.Key{Tenant: string(tenant), ID: sessiond.ID(id)}, ok
+	if !ok {
+		return k, corrupt("name of a session")
+	}
+	return sessiond.Key{Tenant: string(tenant), ID: sessiond.ID(id)}, nil
 }
 
 // appendRun appends what all keys of one run of a list index begin with. Without
@@ -104,12 +107,19 @@ func appendDueTime(dst []byte, kind byte, ms int64) []byte {
 }
 
 func parseDue(b []byte) (ms int64, k sessiond.Key, err error) {
-	if len(b) > 9 {
-		if k, ok := parseSession(b[9:]); ok {
-			return unsortable(binary.BigEndian.Uint64(b[1:])), k, nil
-		}
+	ms, session, err := cutDue(b)
+	if err == nil {
+		k, err = parseSession(session)
 	}
-	return 0, k, corrupt("due index entry of %d bytes", len(b))
+	return ms, k, err
+}
+
+// cutDue divides an entry of an index of the sweeper.
+func cutDue(b []byte) (ms int64, session []byte, err error) {
+	if len(b) <= 9 {
+		return 0, nil, corrupt("due index entry of %d bytes", len(b))
+	}
+	return unsortable(binary.BigEndian.Uint64(b[1:])), b[9:], nil
 }
 
 func appendEventKey(dst []byte, seq uint64) []byte {
@@ -134,12 +144,10 @@ func parseCounter(b []byte) (c counter, err error) {
 }
 
 func parseNamed(b []byte) (k sessiond.Key, err error) {
-	if len(b) > 1 {
-		if k, ok := parseSession(b[1:]); ok {
-			return k, nil
-		}
+	if len(b) <= 1 {
+		return k, corrupt("record key of %d bytes", len(b))
 	}
-	return k, corrupt("record key of %d bytes", len(b))
+	return parseSession(b[1:])
 }
 
 // The facts about the store.

@@ -90,6 +90,9 @@ type Store struct {
 	stripes  [stripeCount]stripe
 	subjects [subjectCount]sync.Mutex // taken before stripes
 	sweeping sync.Mutex
+	overdue  int // entries of the due index that the last pass left, at least; guarded by sweeping
+
+	pacer pacer
 
 	// Commits are made one after the other, so that what has a number or is
 	// counted is in the log in that order.

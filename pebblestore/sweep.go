@@ -1,10 +1,13 @@
 package pebblestore
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"math"
-	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -29,11 +32,13 @@ func (f *frontier) lower(ms int64) {
 const (
 	// sweepBatch is how many sessions are locked and committed together. It bounds
 	// how long a reader may have to wait for a stripe.
-	sweepBatch = 32
+	sweepBatch = 64
 	// sweepAhead is for how many batches a pass goes on before the first of them is settled.
-	// Readers of their sessions wait until then.
-	sweepAhead = 4
-	// countTo is where the count of the backlog stops.
+	// Readers of their sessions wait until then. While a pass waits, requests get their turn.
+	sweepAhead = 1
+	// sweepRun is how many entries of an index are put into the order of their sessions.
+	sweepRun = 1024
+	// countTo is where a backlog is no longer told exactly.
 	countTo = 10_000
 	// lookAt is how many entries of the backlog are compared with their records.
 	lookAt = 100
@@ -52,7 +57,7 @@ func (s *Store) Sweep(ctx context.Context, p sessiond.SweepParams) (sessiond.Swe
 	sw := &sweep{ctx: ctx, s: s, p: p, now: s.now()}
 	err := s.disk.room(sw.now, relief)
 	if err == nil {
-		err = sw.run()
+		err = sw.pass()
 	}
 	for _, t := range sw.applied {
 		err = errors.Join(err, t.settle())
@@ -67,13 +72,15 @@ type sweep struct {
 	p       sessiond.SweepParams
 	now     time.Time
 	res     sessiond.SweepResult
+	seen    int // entries of the due index
 	applied []*tx
 }
 
-func (sw *sweep) run() error {
+func (sw *sweep) pass() error {
 	nowMS := sw.now.UnixMilli()
 	limit := max(1, sw.p.Limit)
 	err := sw.walk(&sw.s.due, keyDue, nowMS, sw.end, func(seen int) int {
+		sw.seen = seen
 		// Entries of sessions that were touched are cheap and end nothing.
 		return min(limit-sw.res.Idle-sw.res.Absolute, 4*limit-seen)
 	})
@@ -100,7 +107,7 @@ func (sw *sweep) removeEnded(limit int) (more bool, err error) {
 	if err != nil || sw.res.Removed < limit {
 		return false, err
 	}
-	err = sw.each(&sw.s.ended, keyEnded, until, func(int64, sessiond.Key) (bool, error) {
+	err = sw.each(&sw.s.ended, keyEnded, until, func([]byte) (bool, error) {
 		more = true
 		return false, nil
 	})
@@ -117,36 +124,54 @@ type entry struct {
 // behind what was done. room says how many more it may take after it has seen some.
 func (sw *sweep) walk(f *frontier, kind byte, until int64, act func([]entry) error, room func(seen int) int) error {
 	from := sw.s.take(f)
-	reached := until + 1
-	var batch []entry
-	seen := 0
-	size := min(sweepBatch, room(0))
-	err := sw.scan(from, kind, until, func(ms int64, k sessiond.Key) (bool, error) {
-		if len(batch) == size {
-			if err := act(batch); err != nil {
-				return false, err
-			}
-			seen += len(batch)
-			batch = batch[:0]
-			runtime.Gosched() // requests must not wait for a whole pass
-			if size = min(sweepBatch, room(seen)); size <= 0 {
-				reached = ms
-				return false, nil
-			}
-		}
-		batch = append(batch, entry{ms, k})
-		return true, nil
-	})
-	if err == nil && len(batch) > 0 {
-		err = act(batch)
-	}
-	if err != nil {
-		reached = from
-	}
+	reached, err := sw.walkFrom(from, kind, until, act, room)
 	sw.s.commitMu.Lock()
 	f.lower(reached)
 	sw.s.commitMu.Unlock()
 	return err
+}
+
+// walkFrom is walk from a time on, without the frontier.
+func (sw *sweep) walkFrom(
+	from int64, kind byte, until int64, act func([]entry) error, room func(seen int) int,
+) (reached int64, err error) {
+	next := appendDueTime(nil, kind, from)
+	for seen := 0; ; {
+		size := min(sweepRun, room(seen))
+		if size <= 0 {
+			return from, nil
+		}
+		entries, err := sw.gather(next, kind, until, size)
+		if err != nil {
+			return from, err
+		}
+		if len(entries) == 0 {
+			return until + 1, nil
+		}
+		seen += len(entries)
+		last := entries[len(entries)-1]
+		next = append(appendDue(nil, kind, last.ms, last.key), 0)
+		// Sessions that were made together lie together in the tables.
+		slices.SortFunc(entries, func(a, b entry) int {
+			return cmp.Or(strings.Compare(a.key.Tenant, b.key.Tenant), strings.Compare(string(a.key.ID), string(b.key.ID)))
+		})
+		for batch := range slices.Chunk(entries, sweepBatch) {
+			if err := act(batch); err != nil {
+				return from, err
+			}
+		}
+		from = last.ms
+	}
+}
+
+// gather reads some entries from a key on.
+func (sw *sweep) gather(from []byte, kind byte, until int64, size int) (entries []entry, err error) {
+	err = sw.scan(from, kind, until, func(key []byte) (bool, error) {
+		ms, k, err := parseDue(key)
+		entries = append(entries, entry{ms, k})
+		return len(entries) < size, err
+	})
+	return entries, err
 }
 
 // take gives up the frontier for the time of a walk: writers lower it meanwhile.
@@ -162,20 +187,19 @@ func (s *Store) take(f *frontier) (from int64) {
 }
 
 // each calls fn with the entries up to a time, until it returns false.
-func (sw *sweep) each(f *frontier, kind byte, until int64, fn func(int64, sessiond.Key) (bool, error)) error {
+func (sw *sweep) each(f *frontier, kind byte, until int64, fn func(key []byte) (bool, error)) error {
 	sw.s.commitMu.Lock()
 	from := f.ms
 	sw.s.commitMu.Unlock()
-	return sw.scan(from, kind, until, fn)
+	return sw.scan(appendDueTime(nil, kind, from), kind, until, fn)
 }
 
-func (sw *sweep) scan(from int64, kind byte, until int64, fn func(int64, sessiond.Key) (bool, error)) error {
-	if from > until {
+func (sw *sweep) scan(from []byte, kind byte, until int64, fn func(key []byte) (bool, error)) error {
+	end := appendDueTime(nil, kind, until+1)
+	if bytes.Compare(from, end) >= 0 {
 		return nil
 	}
-	it, err := sw.s.db.NewIter(&pebble.IterOptions{
-		LowerBound: appendDueTime(nil, kind, from), UpperBound: appendDueTime(nil, kind, until+1),
-	})
+	it, err := sw.s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: end})
 	if err != nil {
 		return unavailable(err)
 	}
@@ -186,14 +210,13 @@ func (sw *sweep) scan(from int64, kind byte, until int64, fn func(int64, session
 	return err
 }
 
-func scanDue(it *pebble.Iterator, fn func(int64, sessiond.Key) (bool, error)) error {
+func scanDue(it *pebble.Iterator, fn func([]byte) (bool, error)) error {
 	for ok := it.First(); ok; ok = it.Next() {
-		ms, k, err := parseDue(it.Key())
-		if err != nil {
+		switch goOn, err := fn(it.Key()); {
+		case err != nil:
 			return unavailable(err)
-		}
-		if goOn, err := fn(ms, k); err != nil || !goOn {
-			return err
+		case !goOn:
+			return nil
 		}
 	}
 	if err := it.Error(); err != nil {
@@ -204,6 +227,9 @@ func scanDue(it *pebble.Iterator, fn func(int64, sessiond.Key) (bool, error)) er
 
 // commit runs fn in a transaction for each entry, and settles an earlier one.
 func (sw *sweep) commit(batch []entry, fn func(t *tx, hash uint64, e entry, cur *current)) error {
+	if len(batch) == sweepBatch { // there is much to do
+		sw.s.pacer.swept()
+	}
 	t, err := sw.apply(batch, fn)
 	if err != nil {
 		return err
@@ -213,7 +239,7 @@ func (sw *sweep) commit(batch []entry, fn func(t *tx, hash uint64, e entry, cur 
 		return nil
 	}
 	t, sw.applied = sw.applied[0], sw.applied[1:]
-	return t.settle() // which has hardly to wait, as it came long before
+	return t.settle() // which has less to wait, as it came before
 }
 
 // apply applies a transaction with all stripes of the batch locked. They are free again when it
@@ -225,17 +251,41 @@ func (sw *sweep) apply(batch []entry, fn func(t *tx, hash uint64, e entry, cur *
 		keys[i] = e.key
 	}
 	defer s.lockAll(keys)()
+	records, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyRecord}, UpperBound: []byte{keyRecord + 1}})
+	if err != nil {
+		return nil, unavailable(err)
+	}
 	t := s.newTx(s.now())
+	read := seekState(records)
 	for _, e := range batch {
 		hash := s.hash(e.key)
-		cur, err := s.load(hash, e.key, readState)
-		if err != nil {
-			t.drop()
-			return nil, unavailable(err)
+		var cur current
+		if cur, err = s.load(hash, e.key, read); err != nil {
+			break
 		}
 		fn(t, hash, e, &cur)
 	}
+	if err = errors.Join(err, records.Close()); err != nil {
+		t.drop()
+		return nil, unavailable(err)
+	}
 	return t, t.apply(sw.ctx)
+}
+
+// seekState is readState from an iterator, which costs half of that for sessions in the order of their keys.
+func seekState(it *pebble.Iterator) func(pebble.Reader, sessiond.Key) (state, error) {
+	var key []byte
+	return func(_ pebble.Reader, k sessiond.Key) (st state, err error) {
+		key = appendNamed(key[:0], keyRecord, k)
+		if !it.SeekGE(key) || !bytes.Equal(it.Key(), key) {
+			return st, it.Error()
+		}
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return st, err
+		}
+		return decodeRecord(k, string(v))
+	}
 }
 
 // end ends sessions whose deadline has passed, and files those again that were
@@ -255,7 +305,7 @@ func (sw *sweep) end(batch []entry) error {
 		default:
 			over := *r
 			over.Expire()
-			t.put(hash, &cur.state, &over).cold = true
+			t.end(hash, &cur.state, &over).cold = true
 			ev := over.EndEvent("")
 			t.event(&ev)
 			if over.EndReason == sessiond.EndIdle {
@@ -289,24 +339,40 @@ func (sw *sweep) remove(batch []entry) error {
 	return err
 }
 
-// backlog counts what is due and tells how late it is.
+// backlog counts what is due and tells how late it is. It does not count anew while an earlier pass has counted so many
+// that there are enough left.
 func (sw *sweep) backlog(nowMS int64) error {
-	seen := 0
-	return sw.each(&sw.s.due, keyDue, nowMS, func(ms int64, k sessiond.Key) (bool, error) {
+	const ahead = 2 * countTo
+	seen, left := 0, max(0, sw.s.overdue-sw.seen)
+	err := sw.each(&sw.s.due, keyDue, nowMS, func(key []byte) (bool, error) {
+		ms, session, err := cutDue(key)
+		if err != nil {
+			return false, err
+		}
 		if seen++; seen <= lookAt {
+			k, err := parseSession(session)
+			if err != nil {
+				return false, err
+			}
 			st, err := readState(sw.s.db, k)
 			if err != nil {
-				return false, unavailable(err)
+				return false, err
 			}
 			if st.rec == nil || !st.rec.EndedAt.IsZero() || st.rec.Live(sw.now) {
 				return true, nil
 			}
 			ms = st.rec.Deadline().UnixMilli()
+		} else if left >= countTo {
+			sw.res.Backlog = left
+			return false, nil
 		}
 		sw.res.Lag = max(sw.res.Lag, time.Duration(nowMS-ms)*time.Millisecond)
 		sw.res.Backlog++
-		return sw.res.Backlog < countTo, nil
+		return sw.res.Backlog < ahead, nil
 	})
+	sw.s.overdue = sw.res.Backlog
+	sw.res.Backlog = min(sw.res.Backlog, countTo)
+	return err
 }
 
 // trim removes events that are too old or too many. It waits until there are enough

@@ -87,6 +87,40 @@ func AppendRecord(dst []byte, s *Stored) []byte {
 	return append(e, s.Unknown...)
 }
 
+// AppendEnd appends the fields of r, which has ended, that its end has changed.
+func AppendEnd(dst []byte, r *sessiond.Record) []byte {
+	e := encoder(dst)
+	e.time(recUpdatedAt, r.UpdatedAt)
+	e.number(recVersion, r.Version)
+	e.time(recEndedAt, r.EndedAt)
+	e.text(recEndReason, string(r.EndReason))
+	e.text(recEndNote, r.EndNote)
+	e.pair(recEndedBy, r.EndedBy.Sub, r.EndedBy.Client, false)
+	return e
+}
+
+// AppendEnded appends the value of a record from that of the live one and what AppendEnd has appended for
+// it. Everything that an end takes away is gone. The error is an [Error].
+func AppendEnded(dst, live, end []byte) ([]byte, error) {
+	if len(live) == 0 || live[0] != Version {
+		return nil, corrupt("value of another version has ended")
+	}
+	dst = append(dst, Version)
+	for s := string(live[1:]); s != ""; {
+		f, err := nextField(&s)
+		if err != nil {
+			return nil, err
+		}
+		switch f.num {
+		case recData, recDataKey, recPreviousHash, recPreviousUntil: // see Record.End
+		case recUpdatedAt, recVersion, recEndedAt, recEndReason, recEndNote, recEndedBy: // in end
+		default:
+			dst = append(dst, f.raw...)
+		}
+	}
+	return append(dst, end...), nil
+}
+
 // DecodeRecord reads the value of the record of k. The result shares no memory with
 // b. The error is an [Error] when b is of another version or malformed. A record
 // may lack anything, since stores keep some of it elsewhere: they check what they need.

@@ -80,6 +80,31 @@ func TestRecordRoundTrip(t *testing.T) {
 	})
 }
 
+func TestEndedIsAsWrittenAnew(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		live := genRecord(t)
+		live.EndedAt, live.EndReason, live.EndNote, live.EndedBy = time.Time{}, "", "", sessiond.Actor{}
+		unknown := protowire.AppendString(protowire.AppendTag(nil, 200, protowire.BytesType), "from the future")
+		before := recordcodec.AppendRecord(nil, &recordcodec.Stored{Record: live, Unknown: unknown})
+		ended := *live
+		ended.End(genTime.Draw(t, "at"), "reason", genText.Draw(t, "why"), genActor.Draw(t, "who"))
+		after, err := recordcodec.AppendEnded(nil, before, recordcodec.AppendEnd(nil, &ended))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := recordcodec.DecodeRecord(live.Key, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(recordcodec.Stored{Record: &ended, Unknown: unknown}, got); diff != "" {
+			t.Fatal(diff)
+		}
+		if anew := recordcodec.AppendRecord(nil, &got); len(anew) != len(after) {
+			t.Fatalf("%d bytes, %d when written anew", len(after), len(anew))
+		}
+	})
+}
+
 func TestEventRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := genRecord(t)
