@@ -206,8 +206,9 @@ func (b *bench) storm(ctx context.Context, s *server, st *stored) error {
 	p99 := float64(during.ValueAtQuantile(99))
 	b.report.figure(figure{b.scaleRow(fmt.Sprintf("p99 of GET while %.0f expire, against before", brief)), p99 / before, "",
 		atMost(1.5, 1), fmt.Sprintf("%.0f µs against %.0f at %d/s, longest %d", p99, before, getRate, during.Max())})
-	b.report.figure(figure{b.scaleRow("all expiries acted on after the first was due"), over.Sub(st.ends).Seconds(), "s",
-		atMost(5, 0), fmt.Sprintf("due within 1 s; longest lag told by the server %.2f s", lag)})
+	last := over.Sub(st.ends).Seconds() // which was due a second after the first
+	b.report.figure(figure{b.scaleRow("longest that an expiry was late"), max(lag, last-1), "s", atMost(5, 0),
+		fmt.Sprintf("due within 1 s, the last acted on %.2f s after the first was due; %.2f s by the server", last, lag)})
 	return nil
 }
 
