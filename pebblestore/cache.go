@@ -42,7 +42,7 @@ type cached struct {
 	place  int // in the ring
 	used   atomic.Bool
 	wanted bool // it was read or touched at all
-	// touch is the number of the first commit of a touch that the record lacks, 0: none.
+	// touch is the number of the first commit with a touch that the record may lack, 0: none.
 	touch atomic.Uint64
 }
 
@@ -155,17 +155,16 @@ func (c *cache) peek(hash uint64, k sessiond.Key) (st state, ok bool) {
 	return st, err == nil
 }
 
-// put adds or replaces a record as of a commit: packed when it was read, decoded when it was made.
+// put adds or replaces a record as of a commit: packed when it was read, decoded when it was made or is too large for that.
 func (c *cache) put(hash uint64, st state, commit uint64) {
 	s := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget(hash)
-	if st.value != "" {
-		putPacked(&s.packed, hash, st.rec.Key, st.value, commit, 0)
+	if st.value != "" && putPacked(&s.packed, hash, st.rec.Key, st.value, commit, 0) {
 		return
 	}
-	s.add(&cached{state: st, hash: hash, commit: commit})
+	s.add(&cached{state: st, hash: hash, commit: commit, wanted: st.value != ""})
 }
 
 // touch is put for a record of which only the last activity is new. If it is packed it stays so.
@@ -173,29 +172,43 @@ func (c *cache) touch(hash uint64, st state, commit uint64) {
 	s := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if value, p, ok := s.packed.get(hash, st.rec.Key); ok && len(value) > tailSize {
-		appendTail(value[:len(value)-tailSize], &st)
-		p.commit, p.touch = commit, 0
-		p.reads = max(1, p.reads)
-		s.packed.index[hash] = p
+	if s.touchPacked(hash, &st, commit, 0) {
 		return
 	}
 	s.forget(hash)
 	s.add(&cached{state: st, hash: hash, commit: commit, wanted: true})
 }
 
-// renew replaces a record that is there and older than the commit.
-func (c *cache) renew(hash uint64, st state, commit uint64) {
+func (s *cacheShard) touchPacked(hash uint64, st *state, commit, lacks uint64) bool {
+	value, p, ok := s.packed.get(hash, st.rec.Key)
+	if !ok || len(value) <= tailSize {
+		return false
+	}
+	appendTail(value[:len(value)-tailSize], st)
+	p.commit, p.touch, p.reads = commit, lacks, max(1, p.reads)
+	s.packed.index[hash] = p
+	return true
+}
+
+// renew replaces a record that is there and older than the commit. touch tells that only the last activity is new,
+// and lacks is as of [cached].
+func (c *cache) renew(hash uint64, st state, commit uint64, touch bool, lacks uint64) {
 	s := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := st.rec.Key
-	e := s.find(hash, k)
+	old := s.find(hash, k)
 	_, p, packed := s.packed.get(hash, k)
-	if e != nil && e.commit < commit || packed && p.commit < commit {
-		s.forget(hash)
-		s.add(&cached{state: st, hash: hash, commit: commit})
+	if (old == nil || old.commit >= commit) && (!packed || p.commit >= commit) {
+		return
 	}
+	if packed && touch && s.touchPacked(hash, &st, commit, lacks) {
+		return
+	}
+	e := &cached{state: st, hash: hash, commit: commit, wanted: packed || old.wanted || old.used.Load()}
+	e.touch.Store(lacks)
+	s.forget(hash)
+	s.add(e)
 }
 
 func (c *cache) remove(hash uint64, k sessiond.Key) {

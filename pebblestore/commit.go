@@ -394,21 +394,23 @@ func (s *Store) publish(ch *change) {
 	st := s.stripe(ch.hash)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.pending[ch.key] != ch {
+	if later := st.pending[ch.key]; later != ch {
 		// A later change is pending or already published.
-		if ch.rec != nil {
-			s.cache.renew(ch.hash, ch.state, ch.commit.number)
+		if ch.rec == nil {
+			return
 		}
-		if later := st.pending[ch.key]; later != nil && later.touch {
-			s.cache.touched(ch.hash, ch.key, later.commit.number)
+		var lacks uint64
+		if later != nil && later.touch {
+			lacks = ch.commit.number + 1 // or a later one: there may be more touches than this
 		}
+		s.cache.renew(ch.hash, ch.state, ch.commit.number, ch.touch, lacks)
 		return
 	}
 	delete(st.pending, ch.key)
 	switch {
 	case ch.rec == nil:
 	case ch.cold:
-		s.cache.renew(ch.hash, ch.state, ch.commit.number)
+		s.cache.renew(ch.hash, ch.state, ch.commit.number, ch.touch, 0)
 	case ch.touch:
 		s.cache.touch(ch.hash, ch.state, ch.commit.number)
 	default:

@@ -60,6 +60,8 @@ func EncodeEnd(s Stored) []byte { return appendEnd(nil, &state{rec: s.Record, fi
 // A Pacer is that of a store.
 type Pacer = pacer
 
+func NewPacer() *Pacer { return &pacer{epoch: time.Now()} }
+
 func (p *Pacer) Flushed()   { p.flushed() }
 func (p *Pacer) Compacted() { p.compacted() }
 func (p *Pacer) Swept()     { p.swept() }
@@ -115,8 +117,8 @@ func (c *RecordCache) Touch(hash uint64, r *sessiond.Record, commit uint64) {
 	c.c.touch(hash, state{rec: r}, commit)
 }
 
-func (c *RecordCache) Renew(hash uint64, r *sessiond.Record, commit uint64) {
-	c.c.renew(hash, state{rec: r}, commit)
+func (c *RecordCache) Renew(hash uint64, r *sessiond.Record, commit uint64, touch bool, lacks uint64) {
+	c.c.renew(hash, state{rec: r}, commit, touch, lacks)
 }
 
 func (c *RecordCache) Get(hash uint64, k sessiond.Key) *sessiond.Record {

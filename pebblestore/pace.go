@@ -11,9 +11,10 @@ import (
 //
 // A pause has a processor look at the network. It takes about a millisecond if there is nothing else to do.
 type pacer struct {
+	epoch    time.Time // times are since then, by a clock that nobody sets
 	sweeping until
 	flushing until
-	began    atomic.Int64 // when the sweep did, in nanoseconds
+	began    atomic.Int64 // nanoseconds: when sweeps did, after a rest
 }
 
 const (
@@ -24,38 +25,41 @@ const (
 	sweepPauses     = 2                    // of a millisecond, the longest that a batch waits for a flush
 
 	sweepLasts = 100 * time.Millisecond // after a full batch
-	mostPauses = 10 * time.Second       // of compactions, or the tables of level 0 would become too many
+	mostPauses = 10 * time.Second       // for compactions until sweeps rest as long, or level 0 would have too many tables
 	flushLasts = 10 * time.Millisecond  // after a step
 )
 
-// An until is a time up to which something is taken to go on.
+// An until is a time up to which something is taken to go on, in nanoseconds.
 type until struct{ at atomic.Int64 }
 
-func (u *until) extend(d time.Duration) { u.at.Store(time.Now().Add(d).UnixNano()) }
+func (u *until) going(now time.Duration) bool { return int64(now) < u.at.Load() }
 
-func (u *until) going() bool { return time.Now().UnixNano() < u.at.Load() }
+func (p *pacer) now() time.Duration { return time.Since(p.epoch) }
 
 // flushed is called after each step of a flush.
 func (p *pacer) flushed() {
-	if p.flushing.extend(flushLasts); p.sweeping.going() {
+	now := p.now()
+	p.flushing.at.Store(int64(now + flushLasts))
+	if p.sweeping.going(now) {
 		time.Sleep(shortPause)
 	}
 }
 
 // compacted is called after each step of a compaction.
 func (p *pacer) compacted() {
-	if p.sweeping.going() && time.Now().UnixNano()-p.began.Load() < int64(mostPauses) {
+	if now := p.now(); p.sweeping.going(now) && now-time.Duration(p.began.Load()) < mostPauses {
 		time.Sleep(compactionPause)
 	}
 }
 
 // swept is called for each full batch of a sweep.
 func (p *pacer) swept() {
-	if !p.sweeping.going() {
-		p.began.Store(time.Now().UnixNano())
+	now := p.now()
+	if rested := p.sweeping.at.Load(); rested == 0 || int64(now)-rested >= int64(mostPauses) {
+		p.began.Store(int64(now))
 	}
-	p.sweeping.extend(sweepLasts)
-	for i := 0; i < sweepPauses && p.flushing.going(); i++ {
+	p.sweeping.at.Store(int64(now + sweepLasts))
+	for i := 0; i < sweepPauses && p.flushing.going(p.now()); i++ {
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -12,7 +12,7 @@ import (
 func TestPacer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var p pebblestore.Pacer
+		p := pebblestore.NewPacer()
 		took := func(step func()) time.Duration {
 			began := time.Now()
 			step()
@@ -33,10 +33,14 @@ func TestPacer(t *testing.T) {
 		check("batch after a flush", p.Swept, 0, 0)
 		time.Sleep(time.Second)
 		check("compaction after a sweep", p.Compacted, 0, 0)
-		for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(50 * time.Millisecond) {
-			p.Swept()
+		for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(150 * time.Millisecond) {
+			p.Swept() // with lulls
 		}
+		p.Swept()
 		check("compaction beside a sweep that lasts", p.Compacted, 0, 0)
 		check("flush beside it", p.Flushed, time.Microsecond, time.Millisecond)
+		time.Sleep(time.Minute)
+		p.Swept()
+		check("compaction beside a sweep after a rest", p.Compacted, time.Millisecond, 20*time.Millisecond)
 	})
 }

@@ -63,12 +63,12 @@ func (c *packedCache) bytes(p packed) []byte {
 
 func (c *packedCache) remove(hash uint64) { delete(c.index, hash) }
 
-// putPacked adds or replaces an entry, if it is not too large.
-func putPacked[T []byte | string](c *packedCache, hash uint64, k sessiond.Key, value T, commit, touch uint64) {
+// putPacked adds or replaces an entry. It reports false, and has removed it, if there is no room for one of that size.
+func putPacked[T []byte | string](c *packedCache, hash uint64, k sessiond.Key, value T, commit, touch uint64) bool {
 	c.remove(hash)
 	size := packedHeader + len(k.Tenant) + len(k.ID) + 2 + len(value)
 	if c.most == 0 || size > packedMost {
-		return
+		return false
 	}
 	if len(c.segments) == 0 {
 		c.segments = append(c.segments, make([]byte, 0, segmentSize))
@@ -85,6 +85,7 @@ func putPacked[T []byte | string](c *packedCache, hash uint64, k sessiond.Key, v
 	s = append(append(s, k.Tenant...), 0)
 	s = append(append(s, k.ID...), 0)
 	c.segments[c.current] = append(s, value...)
+	return true
 }
 
 // next makes room for a segment's worth of entries, but for those that survive.

@@ -140,6 +140,7 @@ func open(ctx context.Context, dir string, opts *Options) (*Store, error) {
 	s := &Store{
 		dir: dir, log: o.Logger, seed: maphash.MakeSeed(),
 		closing: make(chan struct{}), flushFailed: make(chan struct{}, 1), onFatal: o.OnFatal,
+		pacer: pacer{epoch: time.Now()},
 	}
 	s.fs = &guardedFS{FS: o.FS, private: o.FS == vfs.Default, store: s}
 	if err := checkDirectory(o.FS, dir); err != nil {

@@ -362,11 +362,12 @@ func (sw *sweep) backlog(nowMS int64) error {
 				return true, nil
 			}
 			ms = st.rec.Deadline().UnixMilli()
-		} else if left >= countTo {
+		}
+		sw.res.Lag = max(sw.res.Lag, time.Duration(nowMS-ms)*time.Millisecond)
+		if seen > lookAt && left >= countTo {
 			sw.res.Backlog = left
 			return false, nil
 		}
-		sw.res.Lag = max(sw.res.Lag, time.Duration(nowMS-ms)*time.Millisecond)
 		sw.res.Backlog++
 		return sw.res.Backlog < ahead, nil
 	})

@@ -12,21 +12,30 @@ const headroom = 40 << 20
 
 // A pacer sets the collector's pace after each collection.
 type pacer struct {
-	percent int // that is set
-	live    []metrics.Sample
+	percent int              // that is set
+	live    []metrics.Sample // of what a collection looks at
 }
 
 // paceCollector begins it, for the whole process and for good. It is not for a process whose GOGC is set. A memory limit
 // holds all the same.
 func paceCollector() {
-	p := &pacer{live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
-	p.pace()
+	newPacer().pace()
+}
+
+func newPacer() *pacer {
+	return &pacer{live: []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"},
+	}}
 }
 
 // pace sets what holds until the next collection, after which it is called again.
 func (p *pacer) pace() {
 	metrics.Read(p.live)
-	if percent := growth(p.live[0].Value.Uint64()); percent != p.percent {
+	live := uint64(0)
+	for _, s := range p.live {
+		live += s.Value.Uint64()
+	}
+	if percent := growth(live); percent != p.percent {
 		debug.SetGCPercent(percent)
 		p.percent = percent
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"testing"
 	"time"
 )
@@ -20,7 +19,7 @@ func TestGrowth(t *testing.T) {
 
 // TestPacer holds a large heap, and lets it go again.
 func TestPacer(t *testing.T) {
-	p := &pacer{live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	p := newPacer()
 	p.pace()
 	percent := func() int {
 		now := debug.SetGCPercent(-1)
