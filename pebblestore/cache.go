@@ -31,6 +31,7 @@ type cacheShard struct {
 	limit   int64
 	packed  packedCache
 	scratch []byte
+	_       [16]byte // keeps neighbors off the cache line of mu
 }
 
 // A cached is an entry that is decoded.
@@ -81,7 +82,7 @@ func (c *cache) get(hash uint64, k sessiond.Key) (r *sessiond.Record, now time.T
 		s.mu.RUnlock()
 		return c.getPacked(s, hash, k)
 	}
-	if e.outdated(c.synced) {
+	if c.outdated(e.touch.Load()) {
 		s.mu.RUnlock()
 		return nil, now
 	}
@@ -97,7 +98,7 @@ func (c *cache) get(hash uint64, k sessiond.Key) (r *sessiond.Record, now time.T
 func (c *cache) getPacked(s *cacheShard, hash uint64, k sessiond.Key) (r *sessiond.Record, now time.Time) {
 	s.mu.Lock()
 	b, p, ok := s.packed.get(hash, k)
-	if !ok || outdated(p.touch, c.synced) {
+	if !ok || c.outdated(p.touch) {
 		s.mu.Unlock()
 		return nil, now
 	}
@@ -116,12 +117,8 @@ func (c *cache) getPacked(s *cacheShard, hash uint64, k sessiond.Key) (r *sessio
 	return st.rec, now
 }
 
-// outdated reports whether a touch of the record may have been seen by someone.
-func (e *cached) outdated(synced *atomic.Uint64) bool { return outdated(e.touch.Load(), synced) }
-
-func outdated(touch uint64, synced *atomic.Uint64) bool {
-	return touch != 0 && touch <= synced.Load()
-}
+// outdated reports whether someone may have seen the touch that an entry lacks.
+func (c *cache) outdated(touch uint64) bool { return touch != 0 && touch <= c.synced.Load() }
 
 // touched tells that a touch of a record is on its way to the disk.
 func (c *cache) touched(hash uint64, k sessiond.Key, commit uint64) {
@@ -211,7 +208,7 @@ func (c *cache) renew(hash uint64, st state, commit uint64, touch bool, lacks ui
 	s.add(e)
 }
 
-func (c *cache) remove(hash uint64, k sessiond.Key) {
+func (c *cache) remove(hash uint64) {
 	s := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()

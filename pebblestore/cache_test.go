@@ -76,7 +76,7 @@ func TestCacheModel(t *testing.T) {
 				at.touched = commit
 			}
 		case 7:
-			c.Remove(hash, k)
+			c.Remove(hash)
 		case 8:
 			if at.version > 0 {
 				at.active, at.touched = int(commit), 0

@@ -313,7 +313,7 @@ func (t *tx) apply(ctx context.Context) error {
 		if ch.touch {
 			s.cache.touched(ch.hash, ch.key, t.number)
 		} else {
-			s.cache.remove(ch.hash, ch.key)
+			s.cache.remove(ch.hash)
 		}
 	}
 	if err := s.db.ApplyNoSyncWait(t.b, pebble.Sync); err != nil {

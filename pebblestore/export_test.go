@@ -66,6 +66,9 @@ func (p *Pacer) Flushed()   { p.flushed() }
 func (p *Pacer) Compacted() { p.compacted() }
 func (p *Pacer) Swept()     { p.swept() }
 
+// Swept has the engine believe that a sweep is busy.
+func (s *Store) Swept() { s.pacer.swept() }
+
 // Compact brings everything to where the engine keeps old keys.
 func (s *Store) Compact(ctx context.Context) error {
 	return errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, false))
@@ -135,7 +138,7 @@ func (c *RecordCache) Touched(hash uint64, k sessiond.Key, commit uint64) {
 	c.c.touched(hash, k, commit)
 }
 
-func (c *RecordCache) Remove(hash uint64, k sessiond.Key) { c.c.remove(hash, k) }
+func (c *RecordCache) Remove(hash uint64) { c.c.remove(hash) }
 
 // Sizes are the bytes of decoded entries by estimate and of segments, of the shard of a hash.
 func (c *RecordCache) Sizes(hash uint64) (decoded, packed int64) {

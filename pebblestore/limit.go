@@ -55,7 +55,7 @@ func (t *tx) makeRoom(rivals []sessiond.Key, limit sessiond.SubjectLimit) (evict
 	}
 	// Nobody may be told that one of them is live at a time after its end.
 	for _, v := range victims {
-		t.s.cache.remove(v.hash, v.rec.Key)
+		t.s.cache.remove(v.hash)
 	}
 	t.now = t.s.now()
 	if victims, err = t.surplus(rivals, limit.Max-1); err != nil {

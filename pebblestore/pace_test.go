@@ -1,12 +1,50 @@
 package pebblestore_test
 
 import (
+	"crypto/rand"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"sessiond.example/sessiond"
 	"sessiond.example/sessiond/pebblestore"
 )
+
+// The engine's compactions are among those who wait.
+func TestCompactionsArePaced(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), pebblestore.Options{Clock: &hands{}})
+	defer closeStore(t, s)
+	const n = 50 // a megabyte and a half, which is 50 pauses
+	var began time.Time
+	for round := range 2 { // the second time there is something to merge with
+		for i := range n {
+			id := fmt.Sprint("s", i)
+			if round == 0 {
+				create(t, s, id, "", time.Hour)
+			}
+			_, err := s.Update(t.Context(), key(id), func(now time.Time, r *sessiond.Record) (sessiond.Change, error) {
+				r.Data = make([]byte, 32<<10)
+				rand.Read(r.Data)
+				return change(now, r)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round == 1 {
+			began = time.Now()
+			s.Swept()
+		}
+		if err := s.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); took < 90*time.Millisecond {
+		t.Errorf("a compaction beside a sweep took %v, want at least what is left of the sweep", took)
+	}
+}
 
 // Whoever has to wait during a sweep waits for a bounded time, and for none otherwise.
 func TestPacer(t *testing.T) {

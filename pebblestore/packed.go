@@ -70,10 +70,7 @@ func putPacked[T []byte | string](c *packedCache, hash uint64, k sessiond.Key, v
 	if c.most == 0 || size > packedMost {
 		return false
 	}
-	if len(c.segments) == 0 {
-		c.segments = append(c.segments, make([]byte, 0, segmentSize))
-	}
-	if len(c.segments[c.current])+size > segmentSize {
+	if len(c.segments) == 0 || len(c.segments[c.current])+size > segmentSize {
 		c.next()
 	}
 	s := c.segments[c.current]

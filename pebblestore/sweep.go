@@ -57,7 +57,7 @@ func (s *Store) Sweep(ctx context.Context, p sessiond.SweepParams) (sessiond.Swe
 	sw := &sweep{ctx: ctx, s: s, p: p, now: s.now()}
 	err := s.disk.room(sw.now, relief)
 	if err == nil {
-		err = sw.pass()
+		err = sw.run()
 	}
 	for _, t := range sw.applied {
 		err = errors.Join(err, t.settle())
@@ -76,7 +76,7 @@ type sweep struct {
 	applied []*tx
 }
 
-func (sw *sweep) pass() error {
+func (sw *sweep) run() error {
 	nowMS := sw.now.UnixMilli()
 	limit := max(1, sw.p.Limit)
 	err := sw.walk(&sw.s.due, keyDue, nowMS, sw.end, func(seen int) int {

@@ -126,7 +126,7 @@ func (u *update) run() (res sessiond.Result, pend *commit, err error) {
 		return res, old.pend, sessiond.ErrNotFound
 	}
 	// Whoever reads the cache from now on waits for what becomes of this.
-	s.cache.remove(hash, u.key)
+	s.cache.remove(hash)
 	defer func() {
 		if u.applied == nil {
 			s.keep(hash, &old)
@@ -263,7 +263,7 @@ func (s *Store) erase(
 	if old.rec == nil {
 		return nil, old.pend, sessiond.ErrNotFound
 	}
-	s.cache.remove(hash, k)
+	s.cache.remove(hash)
 	defer func() {
 		if applied == nil {
 			s.keep(hash, &old)

@@ -80,11 +80,15 @@ func AppendRecord(dst []byte, s *Stored) []byte {
 	e.hash(recPreviousHash, r.PreviousTokenHash)
 	e.time(recPreviousUntil, r.PreviousTokenUntil)
 	e.hash(recCreateHash, r.CreateHash)
+	e.end(r)
+	return append(e, s.Unknown...)
+}
+
+func (e *encoder) end(r *sessiond.Record) {
 	e.time(recEndedAt, r.EndedAt)
 	e.text(recEndReason, string(r.EndReason))
 	e.text(recEndNote, r.EndNote)
 	e.pair(recEndedBy, r.EndedBy.Sub, r.EndedBy.Client, false)
-	return append(e, s.Unknown...)
 }
 
 // AppendEnd appends the fields of r, which has ended, that its end has changed.
@@ -92,10 +96,7 @@ func AppendEnd(dst []byte, r *sessiond.Record) []byte {
 	e := encoder(dst)
 	e.time(recUpdatedAt, r.UpdatedAt)
 	e.number(recVersion, r.Version)
-	e.time(recEndedAt, r.EndedAt)
-	e.text(recEndReason, string(r.EndReason))
-	e.text(recEndNote, r.EndNote)
-	e.pair(recEndedBy, r.EndedBy.Sub, r.EndedBy.Client, false)
+	e.end(r)
 	return e
 }
 
